@@ -1,0 +1,1 @@
+"""Worlds, roads, scenarios, judge and expert. Knows nothing of controllers or models."""
