@@ -1,0 +1,38 @@
+# Everything starts from a fresh clone: the first target that needs it makes .venv and installs; the stamp makes the
+# second time quick. PYTHON picks the interpreter (3.11 or later).
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+SECONDS_OF_DRIVE ?= 30
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: install drive test lint figures bench clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+drive: $(STAMP)
+	$(BIN)/pacenote drive --seconds $(SECONDS_OF_DRIVE)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n 2
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+figures: $(STAMP)
+	$(BIN)/python -m training.figures
+
+bench: $(STAMP)
+	$(BIN)/pacenote bench
+
+clean:
+	rm -rf build .pytest_cache .hypothesis .ruff_cache .mypy_cache .import_linter_cache
