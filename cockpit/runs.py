@@ -175,15 +175,16 @@ def _parse(lines: list[str]) -> Iterator[dict]:
 
 
 def _joined(folder: Path) -> list[dict]:
-    """The car's plans with what the planner noted of them; then what the planner made and the car never saw."""
+    """The car's plans with what the planner noted of them, and what the planner made and the car never saw."""
     told = {(e.get("session_id"), e.get("seq")): e for e in read_lines(folder / "planner.jsonl")}
     plans = []
     for entry in read_lines(folder / "plans.jsonl"):
         extra = told.pop((entry.get("session_id"), entry.get("seq")), {})
         plans.append({**extra, **{k: v for k, v in entry.items() if v is not None or k not in extra}})
-    arrived = {id(e) for e in plans}
+    if not told:
+        return plans
     plans += [{"age_on_arrival_s": None, **e} for e in told.values()]
-    return plans if len(arrived) == len(plans) else sorted(plans, key=lambda e: (e.get("frame") or {}).get("seq", 0))
+    return sorted(plans, key=lambda e: (e.get("frame") or {}).get("seq", 0))
 
 
 def _join_planner_lines(folder: Path) -> None:
@@ -256,13 +257,16 @@ class Run:
     def follow(self, poll_s: float = 0.2) -> Iterator[dict]:
         """Yield events and plans as they come, marked by "event" or "intent", until the run is finished. A run that was
         killed never is: the reader ends it with Ctrl-C."""
-        seen_plans = seen_events = 0
+        seen_plans: set[tuple] = set()
+        seen_events = 0
         while True:
             finished = self.finished
-            plans, events = self.plans(), self.events()
-            fresh = events[seen_events:] + [p for p in plans[seen_plans:] if "t_s" in p]
+            events = self.events()
+            plans = {(p.get("session_id"), p.get("seq")): p for p in self.plans() if p.get("t_s") is not None}
+            fresh = events[seen_events:] + [p for key, p in plans.items() if key not in seen_plans]
             yield from sorted(fresh, key=lambda e: e.get("t_s") or 0.0)
-            seen_plans, seen_events = len(plans), len(events)
+            seen_plans.update(plans)
+            seen_events = len(events)
             if finished:
                 return
             time.sleep(poll_s)
