@@ -16,6 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from rich.console import Console
+from rich.markup import escape
+
+from bridge.names import choose
+
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_PORT = 5577
 PACKAGES = {  # package -> (module, the extra that brings it)
@@ -147,9 +152,8 @@ def _planner_model(role: str) -> Finding:
 
 
 def examine(role: str = "all") -> list[Finding]:
-    """Look at everything. `role` ("car", "planner" or "all") decides what counts as lacking. Raises KeyError."""
-    if role not in ROLES:
-        raise KeyError(role)
+    """Look at everything. `role` ("car", "planner" or "all") decides what counts as lacking. Raises UnknownName."""
+    choose(role, ROLES, "role")
     jobs: list[Callable[[], Finding | list[Finding]]] = [lambda n=name: _package(n, role) for name in PACKAGES]
     jobs += [lambda: _controller_models(role), lambda: _planner_model(role), _gpu, _port, _cameras]
     with ThreadPoolExecutor(max_workers=2) as pool:
@@ -158,6 +162,17 @@ def examine(role: str = "all") -> list[Finding]:
     for result in results:
         found += result if isinstance(result, list) else [result]
     return found
+
+
+def print_findings(findings: list[Finding]) -> None:
+    """One line a finding, and last the command that mends the first lack."""
+    signs = {"ok": "[green]ok  [/green]", "note": "[yellow]note[/yellow]", "lack": "[red]LACK[/red]"}
+    console = Console()
+    for f in findings:
+        mend = f"  → {escape(f.mend)}" if f.level == "lack" and f.mend else ""
+        console.print(f"{signs[f.level]}  {escape(f.what):20} {escape(f.says)}{mend}", highlight=False, soft_wrap=True)
+    mend = as_json(findings)["mend"]
+    console.print(f"\nRun this: {escape(mend)}" if mend else "\nNothing is lacking.", highlight=False, soft_wrap=True)
 
 
 def as_json(findings: list[Finding]) -> dict:

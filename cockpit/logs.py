@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterable
 from statistics import median
 
 from rich.console import Console
 from rich.markup import escape
+
+from cockpit.runs import Run
 
 COLOURS = {"accepted": "cyan", "waiting": "yellow", "refused": "red", "done": "green"}
 
@@ -79,3 +83,23 @@ def summary(plans: list[dict]) -> dict:
 def merged(plans: list[dict], events: list[dict]) -> list[dict]:
     """Plans and events in order of time."""
     return sorted([*plans, *events], key=lambda e: e.get("t_s") or 0.0)
+
+
+def show(run: Run, follow: bool = False, as_json: bool = False, grep: str = "") -> None:
+    """Print a run: readable, or its plans as JSON lines; only entries that contain `grep`, if given."""
+    console = Console()
+    entries = run.follow() if follow else iter(merged(run.plans(), run.events()))
+    if not as_json:
+        console.print(f"[bold]{escape(str(run.folder))}[/bold]", highlight=False)
+    for entry in entries:
+        line = json.dumps(entry, ensure_ascii=False, default=str)
+        if grep and grep not in line:
+            continue
+        if not as_json:
+            print_lines([entry], console)
+        elif "event" not in entry:
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+    if not as_json:
+        told = ", ".join(f"{k} {v}" for k, v in summary(run.plans()).items() if v is not None)
+        console.print(f"[bold]{escape(told)}[/bold]", highlight=False)

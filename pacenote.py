@@ -1,0 +1,93 @@
+"""The front door: `pacenote COMMAND`. Reads the command line and calls the packages; knows how to do nothing itself.
+
+Heavy imports stand inside the commands, so that `pacenote --help` answers at once and so that the car, which has
+neither torch nor a simulator, can use the commands that are meant for it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+OURS = {"bridge", "controller", "car", "planner", "sims", "training", "cockpit"}
+ADDRESS = "tcp://127.0.0.1:5577"
+
+app = typer.Typer(
+    name="pacenote",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A slow vision-language planner calls the road; a fast camera policy drives it.",
+)
+planner_app = typer.Typer(no_args_is_help=True, help="System 2, the planner: on the GPU server.")
+car_app = typer.Typer(no_args_is_help=True, help="System 1, the controller: on the car.")
+train_app = typer.Typer(no_args_is_help=True, help="Train one layer from nothing.")
+app.add_typer(planner_app, name="planner")
+app.add_typer(car_app, name="car")
+app.add_typer(train_app, name="train")
+
+Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result here.")]
+Seed = Annotated[int, typer.Option(help="Everything random follows from it.")]
+World = Annotated[str, typer.Option(help="Simulated world: track.")]
+Controller = Annotated[str, typer.Option(help="pursuit, flow, or the path of an ONNX bundle.")]
+Planner = Annotated[str, typer.Option(help="expert, nano, the path of a model folder, or openai:URL.")]
+Server = Annotated[str, typer.Option("--planner", metavar="ADDRESS", help="Where the planner listens.")]
+Keys = Annotated[Path | None, typer.Option(help="Folder with this machine's keys (see `pacenote keys`).")]
+
+
+def _write(path: Path | None, value: object) -> None:
+    if path is not None:
+        from cockpit.runs import write_json
+
+        write_json(path, value)
+        typer.echo(f"written: {path}")
+
+
+@app.command()
+def logs(
+    run: Annotated[str | None, typer.Argument(help="Run folder, or its name in runs/; the latest by default.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing until the run ends.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The plans as JSON lines.")] = False,
+    grep: Annotated[str, typer.Option(help="Only what contains this text.")] = "",
+) -> None:
+    """Reasoning, plans, verdicts and timings of a run."""
+    from cockpit.logs import show
+    from cockpit.runs import find_run
+
+    show(find_run(run), follow=follow, as_json=as_json, grep=grep)
+
+
+@app.command()
+def doctor(
+    role: Annotated[str, typer.Option("--for", help="What this machine is to be: car, planner or all.")] = "all",
+    json_file: Json = None,
+) -> None:
+    """What this machine has and lacks, and the one command that mends it."""
+    from cockpit.doctor import as_json, examine, print_findings
+
+    findings = examine(role)
+    print_findings(findings)
+    result = as_json(findings)
+    _write(json_file, result)
+    raise typer.Exit(0 if result["ok"] else 1)
+
+
+def main() -> None:
+    """Run a command. An error of ours is one line on stderr and exit code 1, without a traceback."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        module = type(error).__module__.split(".")[0]
+        if module not in OURS:
+            raise
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
