@@ -2,15 +2,15 @@
 
 An answer is a few sentences about the picture, then three lines:
 
-    2 lanes, I am in lane 0 centre. Road bends gently left. Car in lane 0 at 2.6 m. Left lane is free, overtaking.
+    2 lanes, I am in lane 0, centre. Road bends gently left. Car in lane 0 at 2.5 m. Left lane is free, overtaking.
     intent overtake_left accepted
     path 3 5 8 12 15 18 20 22
     speed 1.6 1.6
 
 `path` holds the headings, in whole degrees in the ego frame at capture, of SEGMENTS straight segments that start at the
 rear axle, each SEGMENT_WHEELBASES wheelbases long; `speed` the speeds in m/s at the first and at the last waypoint
-(linear in between). After the intent stands the verdict on the command in force (`none` without one), and, where there
-is one, `: reason`. The text knows nothing of any model or tokenizer.
+(linear in between). After the intent stands the verdict on the command in force (`none` without one); `waiting` and
+`refused` are followed by `: reason`. The text knows nothing of any model or tokenizer.
 """
 
 from __future__ import annotations
@@ -27,16 +27,10 @@ SEGMENTS = 8
 SEGMENT_WHEELBASES = 2.0
 MAX_SPEED_MPS = 99.9
 MAX_ACTORS = 2
-MAX_ANSWER_CHARS = 600
 POSITIONS = ("left", "centre", "right")
-BENDS = {
-    "straight": "is straight",
-    "gentle left": "bends gently left",
-    "gentle right": "bends gently right",
-    "sharp left": "bends sharply left",
-    "sharp right": "bends sharply right",
-}
+BENDS = ("straight", "gently left", "gently right", "sharply left", "sharply right")
 ACTOR_KINDS = ("car", "cone", "box")
+# The phrases that the small planner may use; larger models find their own words.
 REASONS = (
     "no lane on the left",
     "no lane on the right",
@@ -44,8 +38,33 @@ REASONS = (
     "no obstacle ahead",
     "left lane is occupied",
     "right lane is occupied",
+    "no other lane",
     "no free lane",
-    "command not understood",
+    "I do not understand",
+)
+ACTIONS = (
+    "keeping my lane",
+    "slowing for the bend",
+    "following the slower car",
+    "following the car",
+    *(f"stopping before the {kind}" for kind in ACTOR_KINDS),
+    "stopping",
+    "speeding up",
+    "slowing down",
+    "taking the asked speed",
+    *(f"{side} lane is {what}" for side in ("left", "right") for what in ("free, changing lane", "free, overtaking")),
+    *(f"{side} lane is {what}" for side in ("left", "right") for what in ("free, going around", "occupied, waiting")),
+    *(f"{what} {side} lane" for side in ("left", "right") for what in ("keeping to the", "moving to the")),
+    *(f"no {what}" for what in ("lane on the left", "lane on the right", "car ahead", "obstacle ahead")),
+    "no other lane, stopping",
+    "no free lane, waiting",
+    "lane change complete",
+    "passing the car",
+    "past the car",
+    "passing the obstacle",
+    "past the obstacle",
+    "pulling over",
+    "standing at the right",
 )
 
 # Named groups serve the parser; `_plain` turns them into plain ones for the decoding engines.
@@ -58,22 +77,18 @@ _ACTORS = (
     + r")?)"
 )
 _FACTS = (
-    r"(?P<lane_count>[1-9]) lanes?, I am in lane (?P<lane>[0-9]) (?P<position>" + "|".join(POSITIONS) + r")\. "
-    r"Road (?P<bend>" + "|".join(BENDS.values()) + r")\. " + _ACTORS + r"\. "
-    r"(?P<action>[A-Z][a-z0-9 ,'_-]{1,58}[a-z0-9])\."
+    r"(?P<lane_count>1 lane|[2-9] lanes), I am in lane (?P<lane>[0-9]), (?P<position>" + "|".join(POSITIONS) + r")\. "
+    r"Road (?P<bend>is straight|bends (?:" + "|".join(BENDS[1:]) + r"))\. " + _ACTORS + r"\. "
 )
+_ACTION = r"(?P<action>[A-Z][a-z0-9 ,'_-]{1,58}[a-z0-9])"
 _HEADING = r"(?:0|-?(?:[1-9][0-9]?|1[0-7][0-9])|180|-180)"
 _SPEED = r"(?:0|[1-9][0-9]?)\.[0-9]"
-_PLAN = (
-    r"\nintent (?P<intent>" + "|".join(Intent) + r") (?P<verdict>none|" + "|".join(Verdict) + r")"
-    r"(?:: (?P<reason>{reason}))?"
-    r"\npath (?P<path>" + " ".join([_HEADING] * SEGMENTS) + r")"
-    r"\nspeed (?P<speed>" + _SPEED + " " + _SPEED + r")"
-)
-_FREE_REASON = r"[^\n]{1,120}"
-_FREE_REASONING = r"[^\n]{0,400}"
-_FACTS_RE = re.compile(_FACTS)
-_ANSWER_RE = re.compile(r"(?P<reasoning>.*?)" + _PLAN.format(reason=_FREE_REASON) + r"\s*", re.DOTALL)
+_INTENT = r"\nintent (?P<intent>" + "|".join(Intent) + ") "
+_VERDICT = r"(?P<verdict>none|" + "|".join(Verdict) + r")(?:: (?P<reason>[^\n]{1,120}))?"
+_PATH = r"\npath (?P<path>" + " ".join([_HEADING] * SEGMENTS) + ")"
+_SPEEDS = r"\nspeed (?P<speed>" + _SPEED + " " + _SPEED + ")"
+_FACTS_RE = re.compile(_FACTS + _ACTION + r"\.")
+_ANSWER_RE = re.compile(r"(?P<reasoning>.*?)" + _INTENT + _VERDICT + _PATH + _SPEEDS + r"\s*", re.DOTALL)
 _ACTOR_RE = re.compile(r"(?P<kind>\w+) in lane (?P<lane>[0-9]) at (?P<distance>[0-9.]+) m")
 
 
@@ -121,13 +136,15 @@ def chain_from_waypoints(waypoints: Sequence[Waypoint], profile: VehicleProfile)
 
 
 def render_answer(answer: PlanAnswer, profile: VehicleProfile) -> str:
-    """The text of an answer. The reasoning is made from `extra["facts"]` where present, else `reasoning` as it is.
-    Raises GrammarError when something cannot be written."""
-    facts = answer.extra.get("facts")
-    reasoning = render_facts(facts) if facts else " ".join(answer.reasoning.split())
+    """The text of an answer. The reasoning is made from `extra["facts"]` and `extra["action"]` where present, else
+    `reasoning` as it is; a reason is written where the command is not obeyed. Raises GrammarError when something cannot
+    be written."""
+    facts, action = answer.extra.get("facts"), answer.extra.get("action")
+    reasoning = render_facts(facts, action) if facts and action else " ".join(answer.reasoning.split())
     chain = chain_from_waypoints(answer.waypoints, profile)
     verdict = str(answer.verdict) if answer.verdict is not None else "none"
-    reason = f": {' '.join(answer.verdict_reason.split())}" if answer.verdict_reason and answer.verdict else ""
+    said = answer.verdict_reason if answer.verdict in (Verdict.WAITING, Verdict.REFUSED) else ""
+    reason = f": {' '.join(said.split())}" if said else ""
     path = " ".join(str(h) for h in chain.headings_deg)
     return (
         f"{reasoning}\nintent {answer.intent} {verdict}{reason}\npath {path}"
@@ -136,8 +153,9 @@ def render_answer(answer: PlanAnswer, profile: VehicleProfile) -> str:
 
 
 def parse_answer(text: str, profile: VehicleProfile) -> PlanAnswer:
-    """Read an answer; `extra` holds "chain" and, when the reasoning is in the grammar's sentences, "facts" (the lane
-    then also stands in `lane`). Any reasoning in words is taken. Raises GrammarError naming the first wrong place."""
+    """Read an answer; `extra` holds "chain" and, when the reasoning is in the grammar's sentences, "facts" and "action"
+    (the lane then also stands in `lane`). Any reasoning in words is taken. Raises GrammarError naming the first wrong
+    place."""
     if len(text) > 4000:
         raise GrammarError(f"answer: {len(text)} characters, at most 4000 are read")
     match = _ANSWER_RE.fullmatch(text)
@@ -147,7 +165,8 @@ def parse_answer(text: str, profile: VehicleProfile) -> PlanAnswer:
     first, last = (float(v) for v in match["speed"].split())
     chain = Chain(headings, first, last)
     reasoning = match["reasoning"].strip()
-    facts = parse_facts(reasoning)
+    said = parse_facts(reasoning)
+    extra = {"chain": chain} | ({"facts": said[0], "action": said[1]} if said else {})
     verdict = None if match["verdict"] == "none" else Verdict(match["verdict"])
     return PlanAnswer(
         intent=Intent(match["intent"]),
@@ -155,32 +174,35 @@ def parse_answer(text: str, profile: VehicleProfile) -> PlanAnswer:
         reasoning=reasoning[:2000],
         verdict=verdict,
         verdict_reason=(match["reason"] or "").strip() if verdict else "",
-        lane=facts["lane"] if facts else None,
+        lane=said[0]["lane"] if said else None,
         raw=text,
-        extra={"chain": chain} | ({"facts": facts} if facts else {}),
+        extra=extra,
     )
 
 
-def render_facts(facts: dict) -> str:
-    """Sentences of a facts dict: lane_count, lane, position (POSITIONS), bend (a key of BENDS), actors (the nearest
-    MAX_ACTORS: kind, lane, distance_m), action (a phrase). Raises GrammarError for facts that cannot be said."""
+def render_facts(facts: dict, action: str) -> str:
+    """Sentences of a facts dict: lane_count, lane, position (POSITIONS), bend (BENDS), actors (the nearest MAX_ACTORS:
+    kind, lane, distance_m); then the action phrase. Raises GrammarError for facts that cannot be said."""
     try:
-        count, lane, action = int(facts["lane_count"]), int(facts["lane"]), str(facts["action"]).strip(" .")
-        actors = [f"{a['kind']} in lane {int(a['lane'])} at {_said_m(a['distance_m'])} m" for a in facts["actors"]]
+        count, bend = int(facts["lane_count"]), facts["bend"]
+        actors = [
+            f"{a['kind']} in lane {int(a['lane'])} at {float(a['distance_m']):.1f} m"
+            for a in facts["actors"][:MAX_ACTORS]
+        ]
         text = (
-            f"{count} {'lane' if count == 1 else 'lanes'}, I am in lane {lane} {facts['position']}. "
-            f"Road {BENDS[facts['bend']]}. {_capital(', '.join(actors[:MAX_ACTORS]) or 'nothing ahead')}. "
+            f"{count} {'lane' if count == 1 else 'lanes'}, I am in lane {int(facts['lane'])}, {facts['position']}. "
+            f"Road {'is' if bend == 'straight' else 'bends'} {bend}. {_capital(', '.join(actors) or 'nothing ahead')}. "
             f"{_capital(action)}."
         )
     except KeyError as error:
-        raise GrammarError(f"facts: missing or unknown {error}") from None
+        raise GrammarError(f"facts: missing {error}") from None
     if not _FACTS_RE.fullmatch(text):
         raise GrammarError(f"facts: cannot be said in the grammar: {text!r}")
     return text
 
 
-def parse_facts(reasoning: str) -> dict | None:
-    """The facts dict that the sentences state (distances as said), or None when they are other sentences."""
+def parse_facts(reasoning: str) -> tuple[dict, str] | None:
+    """The facts dict and the action phrase that the sentences state, or None when they are other sentences."""
     match = _FACTS_RE.fullmatch(reasoning)
     if match is None:
         return None
@@ -188,39 +210,27 @@ def parse_facts(reasoning: str) -> dict | None:
         {"kind": m["kind"].lower(), "lane": int(m["lane"]), "distance_m": float(m["distance"])}
         for m in _ACTOR_RE.finditer(match["actors"])
     ]
-    bends = {said: name for name, said in BENDS.items()}
-    return {
-        "lane_count": int(match["lane_count"]),
+    facts = {
+        "lane_count": int(match["lane_count"][0]),
         "lane": int(match["lane"]),
         "position": match["position"],
-        "bend": bends[match["bend"]],
+        "bend": match["bend"].split(" ", 1)[1],
         "actors": actors,
-        "action": match["action"][0].lower() + match["action"][1:],
     }
+    return facts, match["action"][0].lower() + match["action"][1:]
 
 
-def answer_regex(*, free: bool = False, reasons: Sequence[str] = REASONS, actions: Sequence[str] = ()) -> str:
-    """Regular expression (Rust/Python common subset, no named groups) of all answers, for constrained decoding.
-    `free`: any one line of reasoning and any reason, for models that were not trained on our sentences. `actions`: the
-    only action phrases allowed; none given: any words."""
-    if free:
-        return _plain(_FREE_REASONING + _PLAN.format(reason=_FREE_REASON))
-    facts = _FACTS
-    if actions:
-        start = facts.index("(?P<action>")
-        said = "|".join(re.escape(_capital(a)).replace("\\ ", " ") for a in actions)
-        facts = facts[:start] + f"(?:{said})" + r"\."
-    return _plain(facts + _PLAN.format(reason="|".join(reasons)))
+def answer_regex(*, free: bool = False) -> str:
+    """Regular expression (common subset of Rust and Python, no named groups) of the answers allowed in constrained
+    decoding: our sentences with ACTIONS and REASONS; `free`: any one line of reasoning and any reason, for models that
+    were not trained on our sentences. A verdict `waiting` or `refused` always gives its reason."""
+    words = r"[^\n]{1,400}" if free else _FACTS + "(?:" + "|".join(_capital(a) for a in ACTIONS) + r")\."
+    reason = r"[^\n]{1,120}" if free else "|".join(REASONS)
+    return _plain(words + _INTENT + f"(?:none|accepted|done|(?:waiting|refused): (?:{reason}))" + _PATH + _SPEEDS)
 
 
 def _plain(pattern: str) -> str:
     return re.sub(r"\?P<\w+>", "?:", pattern)
-
-
-def _said_m(distance_m: float) -> str:
-    """Distances are said in steps of 0.2 m up to 3 m and of 0.5 m beyond: what a small camera can tell apart."""
-    step = 0.2 if distance_m < 3.0 else 0.5
-    return f"{min(max(round(float(distance_m) / step) * step, 0.0), 99.5):.1f}"
 
 
 def _one_decimal(speed_mps: float) -> float:
@@ -270,9 +280,10 @@ def _first_fault(text: str) -> str:
     at = next((i for i, line in enumerate(lines) if i and line.startswith("intent ")), None)
     if at is None:
         return f"answer: no line 'intent <intent> <verdict>' after the reasoning in {text[:120]!r}"
-    parts = _PLAN.format(reason=_FREE_REASON).split(r"\n")[1:]
-    for name, pattern, line in zip(("intent", "path", "speed"), parts, lines[at : at + 3], strict=False):
-        if not re.fullmatch(pattern, line):
+    for name, pattern, line in zip(
+        ("intent", "path", "speed"), (_INTENT + _VERDICT, _PATH, _SPEEDS), lines[at:], strict=False
+    ):
+        if not re.fullmatch(pattern, "\n" + line):
             return f"{name} line: {line[:120]!r} does not match {_plain(pattern)[:160]}"
     missing = ("path", "speed", "end")[min(len(lines) - at - 1, 2)]
     return f"answer: expected {missing} after line {len(lines)}" if missing != "end" else "answer: text after the plan"

@@ -20,7 +20,7 @@ from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
 
 from bridge.messages import Intent, Verdict
 from planner.frames import HEIGHT_PX, MEAN, MERGE, PATCH_PX, STD, WIDTH_PX
-from planner.grammar import ACTOR_KINDS, BENDS, POSITIONS, REASONS
+from planner.grammar import ACTIONS, ACTOR_KINDS, BENDS, POSITIONS, REASONS
 from planner.prompt import SYSTEM
 
 SPECIALS = (
@@ -202,11 +202,11 @@ def _always() -> list[str]:
     return [
         *numbers,
         *(f" {i}" for i in (*Intent, *Verdict)),
-        *(f" {word}" for word in (*POSITIONS, *ACTOR_KINDS, *REASONS, *BENDS.values())),
+        *(f" {word}" for word in (*POSITIONS, *ACTOR_KINDS, *ACTIONS, *REASONS, *BENDS)),
+        *(f". {action[0].upper()}{action[1:]}." for action in ACTIONS),
         SYSTEM,
-        "1 lane, 2 lanes, I am in lane 0 centre. Road bends. Car Cone Box in lane 0 at 2.6 m. Nothing ahead.",
+        "1 lane, 2 lanes, I am in lane 0, centre. Road is, bends. Car Cone Box in lane 0 at 2.5 m. Nothing ahead.",
         "\nintent follow_lane none: reason\npath\nspeed",
         "Speed 1.2, cruise 1.2, doing follow_lane 3 s. Command 2 s ago from lane 0: none",
         "system user assistant\n",
-        *("Left Right Overtaking Following Keeping Waiting Stopping Changing Pulling Avoiding Slowing Driving".split()),
     ]
