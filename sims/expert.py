@@ -101,7 +101,8 @@ def expert_answer(
     wanted, obstacle = _heed_traffic(scene, path, choice)
     first, last = plan_speeds(truth, path, min(wanted, profile.max_speed_mps), obstacle)
     facts = visible_facts(truth, profile)
-    action = _follow_phrase(choice, obstacle, first, cruise_mps)
+    bending = facts["bend"] != "straight"
+    action = _follow_phrase(choice, obstacle, bending and first < 0.9 * cruise_mps)
     return PlanAnswer(
         intent=choice.intent,
         waypoints=waypoints_of(path, first, last),
@@ -134,13 +135,13 @@ def _heed_traffic(scene: _Scene, path: LanePath, choice: _Choice) -> tuple[float
     return speed, cause
 
 
-def _follow_phrase(choice: _Choice, obstacle: ActorTruth | None, first_mps: float, cruise_mps: float) -> str:
+def _follow_phrase(choice: _Choice, obstacle: ActorTruth | None, braking: bool) -> str:
     """The action phrase; plain lane keeping says what it slows down for."""
     if choice.action != "keeping my lane":
         return choice.action
     if obstacle is not None:
         return "following the slower car" if obstacle.speed_mps > 0.05 else f"stopping before the {obstacle.kind}"
-    return "slowing for the bend" if first_mps < 0.9 * cruise_mps else choice.action
+    return "slowing for the bend" if braking else choice.action
 
 
 def _follow(scene: _Scene, **said) -> _Choice:
