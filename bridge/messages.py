@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 PROTOCOL_VERSION = 1
+EVERY_CAR = "*"  # as car_id of a Stop: every car; of a Command: the only car there is
 
 Unit = Annotated[float, Field(ge=-1.0, le=1.0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -210,12 +211,47 @@ class CommandAck(Part):
     reason: Text = ""
 
 
+class CommandStatus(Part):
+    """planner -> operator: a new verdict on the operator's command, passed on as it comes."""
+
+    type: Literal["command_status"] = "command_status"
+    car_id: Name
+    verdict: CommandVerdict
+
+
 class Stop(Part):
-    """operator -> planner -> car, and operator -> car: stop now. Passes every queue and every model."""
+    """operator -> planner -> car, and operator -> car: stop now. Passes every queue and every model.
+    `car_id` may be EVERY_CAR."""
 
     type: Literal["stop"] = "stop"
     car_id: Name
     reason: Text = ""
+
+
+class StopAck(Part):
+    """planner or car -> operator: what became of a stop. `accepted` means handed on to the car (by the planner), or
+    taken in (by the car)."""
+
+    type: Literal["stop_ack"] = "stop_ack"
+    car_id: Name
+    accepted: bool
+    reason: Text = ""
+
+
+class Ping(Part):
+    """car -> planner, twice a second: the car lives. Answered by the I/O thread, whatever the model does."""
+
+    type: Literal["ping"] = "ping"
+    session_id: Name
+    t_ns: Count
+
+
+class Pong(Part):
+    """planner -> car: echo of a Ping; gives the link's round trip."""
+
+    type: Literal["pong"] = "pong"
+    session_id: Name
+    t_ns: Count
 
 
 class Status(Part):
@@ -233,6 +269,18 @@ class Status(Part):
 
 
 Message = Annotated[
-    Hello | Welcome | Ready | Frame | Plan | Command | CommandAck | Stop | Status,
+    Hello
+    | Welcome
+    | Ready
+    | Frame
+    | Plan
+    | Command
+    | CommandAck
+    | CommandStatus
+    | Stop
+    | StopAck
+    | Status
+    | Ping
+    | Pong,
     Field(discriminator="type"),
 ]
