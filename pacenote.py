@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 OURS = {"bridge", "controller", "car", "planner", "sims", "training", "cockpit"}
-ADDRESS = "tcp://127.0.0.1:5577"
+ADDRESS = "tcp://127.0.0.1:5555"
 
 app = typer.Typer(
     name="pacenote",
@@ -44,6 +44,72 @@ def _write(path: Path | None, value: object) -> None:
 
         write_json(path, value)
         typer.echo(f"written: {path}")
+
+
+def _client_keys(folder: Path | None, name: str):
+    """The pair `name` of the folder, and the planner's public key (planner.key) in it; None without a folder."""
+    if folder is None:
+        return None
+    from bridge.keys import ClientKeys, load, load_public
+
+    return ClientKeys(load(folder, name), load_public(folder / "planner.key"))
+
+
+@app.command()
+def say(
+    text: Annotated[str, typer.Argument(help='The instruction, in English or Chinese: "overtake on the left".')],
+    server: Server = ADDRESS,
+    car: Annotated[str, typer.Option(help="Which car; * is the only one that is connected.")] = "*",
+    wait_s: Annotated[float, typer.Option("--wait", help="Seconds to wait for verdicts; 0: for none.")] = 15.0,
+    keys_dir: Keys = None,
+) -> None:
+    """Give a running car an instruction; prints the acknowledgement and the planner's verdicts."""
+    from bridge.link import OperatorLink
+
+    with OperatorLink() as link:
+        link.connect(server, _client_keys(keys_dir, "operator"))
+        ack = link.send_command(text, car)
+        typer.echo(f"acknowledged as {ack.id}" if ack.accepted else f"not taken in: {ack.reason}")
+        if not ack.accepted:
+            raise typer.Exit(1)
+        for status in link.verdicts(ack.id, wait_s):
+            reason = f": {status.verdict.reason}" if status.verdict.reason else ""
+            typer.echo(f"{status.car_id}: {status.verdict.verdict}{reason}")
+
+
+@app.command()
+def stop(
+    server: Server = ADDRESS,
+    car: Annotated[str, typer.Option(help="Which car; * is every car.")] = "*",
+    direct: Annotated[str | None, typer.Option(help="Address of the car's own stop socket, past the planner.")] = None,
+    keys_dir: Keys = None,
+) -> None:
+    """Stop now. Works when the planner's model hangs; with --direct also when the planner is gone."""
+    from bridge.link import OperatorLink
+
+    with OperatorLink() as link:
+        link.connect(direct or server, _client_keys(keys_dir, "operator"))
+        ack = link.stop(car, "pacenote stop")
+    typer.echo(f"stopped: {ack.reason or ack.car_id}" if ack.accepted else f"not stopped: {ack.reason}")
+    raise typer.Exit(0 if ack.accepted else 1)
+
+
+@app.command()
+def keys(
+    folder: Annotated[Path, typer.Argument(help="Folder for the keys.")],
+    name: Annotated[str | None, typer.Option(help="Make a pair of this name: planner, car or operator.")] = None,
+    allow: Annotated[Path | None, typer.Option(help="Public key file to put on the planner's allow-list.")] = None,
+) -> None:
+    """CURVE keys: make a pair, or allow a public key to connect to the planner of this folder."""
+    from bridge import keys as key_files
+
+    if (name is None) == (allow is None):
+        raise typer.BadParameter("give either --name NAME (make a pair) or --allow FILE (let it connect)")
+    if allow is not None:
+        typer.echo(f"allowed: {key_files.allow(folder / 'allowed', allow.stem, key_files.load_public(allow))}")
+        return
+    key_files.generate(folder, name)
+    typer.echo(f"made {folder / name}.key (public: hand it out) and {folder / name}.key_secret (keep it here)")
 
 
 @app.command()
