@@ -170,8 +170,8 @@ class CarLink:
         self.drops[reason] += 1
 
     def offer_frame(self, frame: Frame, jpeg: bytes) -> bool:
-        """Send the frame if the car holds a credit, and use the credit up; otherwise nothing happens. `frame.session_id`
-        must be this link's. Returns whether it was sent; a frame that cannot be is counted in `drops`."""
+        """Send the frame if the car holds a credit, and use the credit up; otherwise nothing happens.
+        `frame.session_id` must be this link's. Returns whether it was sent; one that cannot be is counted in `drops`."""
         if not self.wants_frame:
             return False
         if frame.session_id != self.session_id:

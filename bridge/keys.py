@@ -73,7 +73,7 @@ class AllowList:
 
 
 def generate(folder: Path, name: str) -> KeyPair:
-    """Make a pair and write its two files. Raises KeyFileError where one is there already or the name is no plain one."""
+    """Make a pair and write its two files. Raises KeyFileError where one exists or the name is not plain."""
     if not _NAME.fullmatch(name):
         raise KeyFileError(f"{name!r} is no name for a key; use letters, digits, '-', '_' and '.'")
     folder = Path(folder)

@@ -56,8 +56,8 @@ class OperatorLink:
     def send_command(
         self, text: str, car_id: str = EVERY_CAR, *, timeout_s: float = 5.0, command_id: str | None = None
     ) -> CommandAck:
-        """Send an instruction and wait for its acknowledgement (resent under the same id until it comes). EVERY_CAR means
-        the only car that is connected. Raises LinkTimeout, or pydantic's ValidationError for an empty or too long text."""
+        """Send an instruction and wait for its acknowledgement (resent under the same id until it comes). EVERY_CAR
+        means the only car that is connected. Raises LinkTimeout, and ValidationError for an empty or too long text."""
         command = Command(id=command_id or secrets.token_hex(6), car_id=car_id, text=text)
         return self._ask(command, lambda m: isinstance(m, CommandAck) and m.id == command.id, timeout_s)
 

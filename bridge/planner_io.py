@@ -1,6 +1,6 @@
 """The planner's I/O thread: pumps the link, so that stops, pings and acknowledgements go on while the model thinks.
 
-The model's thread sees two calls: `take` (the freshest frame of each car) and `submit_plan`. Knows nothing about models.
+The model's thread sees two calls: `take` (the freshest frame of each car) and `submit_plan`. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ class PlannerIo:
     """Runs a bound PlannerLink in a thread of its own. After `start`, the link belongs to that thread.
 
     The callbacks run in it and must return at once; one that raises is logged and counted, and the thread goes on.
-    on_hello(car_id, hello) -> Welcome (the hello's session_id in it); on_command(command) -> CommandAck (called only for
-    a car that is there, once per command id); on_stop(stop, car_ids) after the stop was handed on; on_status(car_id,
-    status); on_gone(car_id, reason).
+    on_hello(car_id, hello) -> Welcome (the hello's session_id in it); on_command(command) -> CommandAck (called only
+    for a car that is there, once per command id); on_stop(stop, car_ids) after the stop was handed on;
+    on_status(car_id, status); on_gone(car_id, reason).
     """
 
     def __init__(
@@ -79,9 +79,10 @@ class PlannerIo:
         self._on_stop = on_stop
         self._on_status = on_status
         self._on_gone = on_gone
-        self._changed = threading.Condition()  # guards the mailbox and the two flags
+        self._changed = threading.Condition()  # guards the next five
         self._mailbox: dict[str, FrameArrived] = {}
         self._model_waits = False
+        self._asked: set[str] | None = None  # cars whose frame is under way; None: not asked yet
         self._closing = False
         self._failure: BaseException | None = None
         self._outbox: deque[tuple[str, Plan] | Stop] = deque()
@@ -125,23 +126,20 @@ class PlannerIo:
         thread has died."""
         deadline_s = time.monotonic() + timeout_s
         with self._changed:
-            self._model_waits = True
+            self._model_waits, self._asked = True, None
         self._wake()
         with self._changed:
             self._changed.wait_for(lambda: self._mailbox or self._closing, max(0.0, timeout_s))
             gather_s = min(deadline_s, time.monotonic() + _GATHER_S)
-            self._changed.wait_for(lambda: self._closing or not self._awaited(), max(0.0, gather_s - time.monotonic()))
+            self._changed.wait_for(lambda: self._closing or self._asked == set(), max(0.0, gather_s - time.monotonic()))
             self._model_waits = False
             frames, self._mailbox = list(self._mailbox.values()), {}
         if self._failure is not None:
             raise RuntimeError("the planner's I/O thread has died") from self._failure
         return frames
 
-    def _awaited(self) -> bool:
-        return any(self.link.has_credit(car_id) for car_id in self.link.car_ids)
-
     def submit_plan(self, car_id: str, plan: Plan) -> None:
-        """From any thread: send a plan. It is dropped (and counted in link.drops) where the session has ended meanwhile."""
+        """From any thread: send a plan. Where its session has ended meanwhile it is dropped and counted in link.drops."""
         self._outbox.append((car_id, plan))
         self._wake()
 
@@ -188,6 +186,8 @@ class PlannerIo:
         if isinstance(event, FrameArrived):
             with self._changed:
                 self._mailbox[event.car_id] = event
+                if self._asked:
+                    self._asked.discard(event.car_id)
                 self._changed.notify_all()
         elif isinstance(event, StatusArrived):
             if self._on_status:
@@ -258,3 +258,6 @@ class PlannerIo:
         for car_id in self.link.car_ids:
             if car_id not in full and not self.link.has_credit(car_id):
                 self.link.send_ready(car_id)
+        with self._changed:
+            self._asked = {car_id for car_id in self.link.car_ids if self.link.has_credit(car_id)}
+            self._changed.notify_all()

@@ -102,8 +102,8 @@ class _Car:
 
 
 class PlannerLink:
-    """ROUTER for cars and operators. Sessions belong to the connection that said hello: nobody else can speak for a car,
-    except by saying hello as that car, which ends the older session."""
+    """ROUTER for cars and operators. Sessions belong to the connection that said hello: nobody else can speak for a
+    car, except by saying hello as that car, which ends the older session."""
 
     def __init__(self, *, clock: Clock | None = None, car_timeout_s: float = topics.CAR_TIMEOUT_S):
         self.drops: Counter[str] = Counter()
@@ -250,7 +250,7 @@ class PlannerLink:
         return f"no car {car_id!r} is connected (connected: {there})"
 
     def send_welcome(self, car_id: str, welcome: Welcome) -> bool:
-        """Answer a hello. False (here and below) where the car is gone, its queue is full or the session is not its own."""
+        """Answer a hello. False (here and below) where the car is gone, its queue is full or the session not its own."""
         car = self._by_id.get(car_id)
         if car is None or not self._send_to_car(car, welcome):
             return False
