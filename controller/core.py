@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bridge.messages import Doing, EgoState, Intent, Mode, Plan, VehicleProfile
+from bridge.messages import Doing, EgoState, Intent, Mode, Plan, Status, VehicleProfile
 from bridge.vehicle import Sensors, pedals_from_acceleration
 from controller.chunk import ChunkPlayer
+from controller.loop import LoopStats
 from controller.observation import Observation, make_observation
 from controller.policies import PursuitPolicy
 from controller.policy import Policy
@@ -120,11 +121,28 @@ class Controller:
         """Drive by hand with [steering, acceleration]; None hands back to the policy."""
         self._manual = action
 
+    def sense(self, now_ns: int, sensors: Sensors) -> bool:
+        """Take in a reading; whether it can be used. `tick` does this itself; only who delivers a plan for a frame of
+        this very instant (zero delay in lock-step) calls it before `on_plan`."""
+        ego = sensors.ego
+        if not (math.isfinite(ego.speed_mps) and math.isfinite(ego.yaw_rate_radps)):
+            self._tell(EventId.SENSORS_INVALID, "speed or yaw rate is not finite")
+            return False
+        self.ring.push(sensors.t_capture_ns, ego.speed_mps, ego.yaw_rate_radps)
+        age_s = (now_ns - sensors.t_capture_ns) * 1e-9
+        if age_s > self.settings.supervisor.sensor_timeout_s:
+            self._tell(EventId.SENSORS_STALE, f"reading is {age_s:.2f} s old")
+            return False
+        if self.policy.needs_image and sensors.image is None:
+            self._tell(EventId.SENSORS_INVALID, "the policy needs an image and there is none")
+            return False
+        return True
+
     # ---- what goes out -------------------------------------------------------------------------------------------
 
     def tick(self, now_ns: int, sensors: Sensors) -> Control:
         """One control period. Never raises for what sensors, plans or policy contain."""
-        sensors_ok = self._take_in(sensors, now_ns)
+        sensors_ok = self.sense(now_ns, sensors)
         ego = sensors.ego if sensors_ok else EgoState(steering=self._supervisor.last_steering)
         # Unknown speed: brake as from the highest, so that the car is never believed to stand when it does not.
         speed_mps = ego.speed_mps if sensors_ok else self.profile.max_speed_mps
@@ -166,6 +184,21 @@ class Controller:
         """The last plan taken in."""
         return self._plan
 
+    def status(
+        self, now_ns: int, loop: LoopStats, session_id: str, speed_mps: float, link_rtt_s: float | None
+    ) -> Status:
+        """A snapshot of everything that `Status` tells."""
+        return Status(
+            session_id=session_id,
+            mode=self.mode,
+            plan_age_s=self.plan_age_s(now_ns),
+            loop_rate_hz=loop.rate_hz,
+            worst_tick_s=loop.worst_tick_s,
+            starved_ticks=loop.starved_ticks,
+            speed_mps=speed_mps if math.isfinite(speed_mps) else 0.0,
+            link_rtt_s=link_rtt_s,
+        )
+
     def plan_age_s(self, now_ns: int) -> float | None:
         """Time since the capture of the frame that the plan in force was made from; None without a plan."""
         return None if self._plan is None else max(0.0, (now_ns - self._plan.t_capture_ns) * 1e-9)
@@ -197,22 +230,6 @@ class Controller:
         if self._stopped_ns is not None and new and plan.t_capture_ns > self._stopped_ns:
             self.release_stop()
         self._known_commands.add(plan.verdict.command_id)
-
-    def _take_in(self, sensors: Sensors, now_ns: int) -> bool:
-        """Feed the pose ring; whether the reading can be used."""
-        ego = sensors.ego
-        if not (math.isfinite(ego.speed_mps) and math.isfinite(ego.yaw_rate_radps)):
-            self._tell(EventId.SENSORS_INVALID, "speed or yaw rate is not finite")
-            return False
-        self.ring.push(sensors.t_capture_ns, ego.speed_mps, ego.yaw_rate_radps)
-        age_s = (now_ns - sensors.t_capture_ns) * 1e-9
-        if age_s > self.settings.supervisor.sensor_timeout_s:
-            self._tell(EventId.SENSORS_STALE, f"reading is {age_s:.2f} s old")
-            return False
-        if self.policy.needs_image and sensors.image is None:
-            self._tell(EventId.SENSORS_INVALID, "the policy needs an image and there is none")
-            return False
-        return True
 
     def _path_now(self, now_ns: int) -> np.ndarray | None:
         if self._plan is None or self._path is None or self._plan_lost:
@@ -294,8 +311,8 @@ class Controller:
         return self._watch.parted
 
     def _too_fast(self, path_m: np.ndarray, ego: EgoState) -> bool:
-        """A learned policy may be slower than the plan (it brakes for what it sees), not much faster; where the plan says
-        stand, the car stands."""
+        """A learned policy may be slower than the plan (it brakes for what it sees), not much faster; where the plan
+        says stand, the car stands."""
         limits = self.settings.supervisor
         wanted_mps, _ = self._fallback.wanted_speed(path_m, ego.speed_mps)
         standing = wanted_mps < self.settings.tracker.standstill_mps
