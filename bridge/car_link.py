@@ -171,7 +171,7 @@ class CarLink:
 
     def offer_frame(self, frame: Frame, jpeg: bytes) -> bool:
         """Send the frame if the car holds a credit, and use the credit up; otherwise nothing happens.
-        `frame.session_id` must be this link's. Returns whether it was sent; one that cannot be is counted in `drops`."""
+        `frame.session_id` must be this link's. Returns whether it was sent; failures are counted."""
         if not self.wants_frame:
             return False
         if frame.session_id != self.session_id:

@@ -139,7 +139,7 @@ class PlannerIo:
         return frames
 
     def submit_plan(self, car_id: str, plan: Plan) -> None:
-        """From any thread: send a plan. Where its session has ended meanwhile it is dropped and counted in link.drops."""
+        """From any thread: send a plan. If its session has ended meanwhile it is dropped and counted."""
         self._outbox.append((car_id, plan))
         self._wake()
 

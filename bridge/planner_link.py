@@ -250,7 +250,7 @@ class PlannerLink:
         return f"no car {car_id!r} is connected (connected: {there})"
 
     def send_welcome(self, car_id: str, welcome: Welcome) -> bool:
-        """Answer a hello. False (here and below) where the car is gone, its queue is full or the session not its own."""
+        """Answer a hello. False (here and below) if the car is gone, its queue full or the session not its own."""
         car = self._by_id.get(car_id)
         if car is None or not self._send_to_car(car, welcome):
             return False

@@ -108,7 +108,7 @@ def readable(socket: zmq.Socket) -> bool:
 
 
 def receive(socket: zmq.Socket) -> list[bytes] | None:
-    """All parts of the message that waits (see `readable`); None, and all of it thrown away, where there are too many."""
+    """All parts of the message that waits (see `readable`); None, all of it thrown away, if there are too many."""
     parts = [socket.recv(zmq.NOBLOCK)]
     while socket.getsockopt(zmq.RCVMORE):
         part = socket.recv(zmq.NOBLOCK)
