@@ -14,7 +14,7 @@ from bridge.messages import VehicleProfile
 from sims.scenarios import Scenario
 from sims.truth import ActorTruth, Truth
 
-SPEED_FIT_S = 2.5  # window of the fitted slope, from the command on
+SPEED_FIT_S = (-0.5, 2.5)  # fitted around the command; the time before it lets a prompt answer count
 STANDING_MPS = 0.1
 KEEP_REACHED_S = 6.0  # by then the outermost lane must be reached, and held from then on
 
@@ -134,23 +134,27 @@ class _FollowLane(_Check):
 
 
 class _SpeedSlope(_Check):
-    """Least-squares slope of the speed over SPEED_FIT_S after the command, relative to the speed at the command."""
+    """Least-squares slope of the speed over SPEED_FIT_S, relative to the speed at the command."""
 
     def __init__(self, scenario, profile):
         super().__init__(scenario, profile)
         self.times: list[float] = []
         self.speeds: list[float] = []
+        self.at_command: float | None = None
 
     def observe(self, truth, t_s, verdict, reason):
-        if self.t_command_s <= t_s <= self.t_command_s + SPEED_FIT_S:
+        since = t_s - self.t_command_s
+        if since >= 0.0 and self.at_command is None:
+            self.at_command = truth.speed_mps
+        if SPEED_FIT_S[0] <= since <= SPEED_FIT_S[1]:
             self.times.append(t_s)
             self.speeds.append(truth.speed_mps)
         return None
 
     def at_end(self):
-        if len(self.times) < 3:
+        if len(self.times) < 3 or self.at_command is None:
             return False, "too few speeds seen after the command"
-        slope = float(np.polyfit(self.times, self.speeds, 1)[0]) / max(self.speeds[0], 0.1)
+        slope = float(np.polyfit(self.times, self.speeds, 1)[0]) / max(self.at_command, 0.1)
         wanted = slope > 0.05 if self.scenario.name == "faster" else slope < -0.05
         return wanted, f"speed changed by {100 * slope:+.0f} % per second"
 
