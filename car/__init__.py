@@ -1,0 +1,1 @@
+"""The car: vehicles, drivers and the on-car program. Imports only `bridge` and `controller`; never torch."""
