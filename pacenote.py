@@ -127,6 +127,56 @@ def logs(
 
 
 @app.command()
+def replay(
+    source: Annotated[str, typer.Argument(help="Run folder, Donkey tub (v2), or folder with records.jsonl.")],
+    planner: Planner = "nano",
+    controller: Controller = "flow",
+    rate_hz: Annotated[float, typer.Option("--rate", help="Frames per second of the recording.")] = 20.0,
+    lock_step: Annotated[bool, typer.Option("--lock-step", help="Virtual time instead of the wall clock.")] = False,
+    delay_ms: Annotated[float | None, typer.Option(help="Planner delay in lock-step; measured by default.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only so many frames.")] = None,
+    json_file: Json = None,
+) -> None:
+    """Recorded camera frames through both layers over the link; steering per frame, in our sign (positive left)."""
+    from training.replay import ReplaySettings
+    from training.replay import replay as run
+
+    rows, summary = run(
+        ReplaySettings(
+            source=source,
+            planner=planner,
+            controller=controller,
+            rate_hz=rate_hz,
+            lock_step=lock_step,
+            delay_ms=delay_ms,
+            limit=limit,
+        )
+    )
+    typer.echo(f"{len(rows)} frames, {summary['plans']} plans in {summary['took_s']} s")
+    if "correlation" in summary:
+        typer.echo(
+            f"with the human:        correlation {summary['correlation']:+.3f}, "
+            f"mean abs. error {summary['mean_abs_error']:.3f}"
+        )
+        typer.echo(
+            f"constant predictor:    correlation {summary['constant_correlation']:+.3f}, "
+            f"mean abs. error {summary['constant_mean_abs_error']:.3f}"
+        )
+    _write(json_file, rows)
+
+
+@app.command()
+def bench(
+    only: Annotated[str, typer.Option(help="Only benchmarks whose name contains this.")] = "",
+    json_file: Json = None,
+) -> None:
+    """Latency and throughput of every stage, side by side with peers in the same run."""
+    from training.bench import run_benchmarks
+
+    _write(json_file, run_benchmarks(only))
+
+
+@app.command()
 def doctor(
     role: Annotated[str, typer.Option("--for", help="What this machine is to be: car, planner or all.")] = "all",
     json_file: Json = None,

@@ -31,7 +31,7 @@ FLOW_WIDTH_PX = 160
 
 
 class ReplaySettings(BaseModel):
-    """What to replay and through what. `delay_ms` (lock-step only) is the planner's virtual delay; None: as measured."""
+    """What to replay, through what. `delay_ms` (lock-step only) is the planner's virtual delay; None: as measured."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -206,7 +206,7 @@ def _in_lock_step(run: Replay, frames: list[RecordedFrame], planner: PlannerProc
 
 
 def compare(rows: list[dict], frames: list[RecordedFrame]) -> dict:
-    """How our steering goes with the human's (both positive left), beside a predictor that always says the human's mean.
+    """How our steering goes with the human's (both positive left), beside a predictor that always says the mean of it.
     Correlation of a constant is undefined and counted as 0. Empty where the recording has no steering."""
     pairs = [(r["steering"], f.steering) for r, f in zip(rows, frames) if f.steering is not None]
     if len(pairs) < 2:
