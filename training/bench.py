@@ -1,7 +1,7 @@
 """Runs the scripts in `benchmarks/`, each in a process of its own, and puts their results together.
 
-A script `bench_<name>.py` takes `--json FILE` and writes a list of {"name", "ours", "peer", "unit", "ratio"}; `peer` and
-`ratio` are null where there is nothing to compare with.
+A script `bench_<name>.py` takes `--json FILE` and writes a list of {"name", "ours", "peer", "unit", "ratio"}; `peer`
+and `ratio` are null where there is nothing to compare with.
 """
 
 from __future__ import annotations
@@ -32,17 +32,20 @@ def _run(script: Path, target: Path) -> list[dict]:
     return json.loads(target.read_text(encoding="utf-8"))
 
 
+def _cell(value: object) -> str:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, (int, float)) else str(value)
+
+
 def _table(rows: list[dict]) -> Table:
     table = Table("benchmark", "ours", "peer", "unit", "ratio")
-    show = lambda value: "" if value is None else f"{value:.4g}" if isinstance(value, (int, float)) else str(value)
     for row in rows:
-        table.add_row(*(show(row.get(key)) for key in ("name", "ours", "peer", "unit", "ratio")))
+        table.add_row(*(_cell(row.get(key)) for key in ("name", "ours", "peer", "unit", "ratio")))
     return table
 
 
 def run_benchmarks(only: str = "") -> list[dict]:
-    """Run all benchmarks whose name contains `only`; print a table and return the rows. A benchmark that fails is told of
-    and the others still run; then BenchError is raised if nothing came out."""
+    """Run all benchmarks whose name contains `only`; print a table and return the rows. Where one fails it is told and
+    the others still run; raises BenchError if nothing came out."""
     scripts = [p for p in sorted(BENCHMARKS.glob("bench_*.py")) if only in p.stem]
     if not scripts:
         there = ", ".join(p.stem.removeprefix("bench_") for p in sorted(BENCHMARKS.glob("bench_*.py")))
