@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
@@ -72,8 +72,9 @@ class CarLink:
         self._clock = clock or MonotonicClock()
         self._context = context or zmq.Context.instance()
         self._timeout_ns = round(planner_timeout_s * NS_PER_S)
-        self._socket: zmq.Socket | None = None
-        self._monitor: zmq.Socket | None = None
+        self._socket: Any = None  # a zmq.Socket once connected
+        self._plan_seq: int = -1
+        self._monitor: Any = None
         self._begin_session()
 
     def connect(self, endpoint: str, keys: ClientKeys | None = None) -> None:
@@ -144,9 +145,13 @@ class CarLink:
                 self.problem = f"the planner refuses this car: {error}"
             return None
         if isinstance(message, Stop):
-            return message if message.car_id in (self.car_id, EVERY_CAR) else self._drop("wrong_car")
+            if message.car_id in (self.car_id, EVERY_CAR):
+                return message
+            self.drops["wrong_car"] += 1
+            return None
         if message.session_id != self.session_id:
-            return self._drop("wrong_session")
+            self.drops["wrong_session"] += 1
+            return None
         self._heard_ns = self._clock.now_ns()
         if isinstance(message, Plan):
             return self._check_plan(message)
@@ -160,14 +165,13 @@ class CarLink:
 
     def _check_plan(self, plan: Plan) -> Plan | None:
         if plan.seq <= self._plan_seq:
-            return self._drop("duplicate" if plan.seq == self._plan_seq else "out_of_order")
+            self.drops["duplicate" if plan.seq == self._plan_seq else "out_of_order"] += 1
+            return None
         if self._sent.get(plan.frame_seq) != plan.t_capture_ns:
-            return self._drop("unknown_frame")
+            self.drops["unknown_frame"] += 1
+            return None
         self._plan_seq = plan.seq
         return plan
-
-    def _drop(self, reason: str) -> None:
-        self.drops[reason] += 1
 
     def offer_frame(self, frame: Frame, jpeg: bytes) -> bool:
         """Send the frame if the car holds a credit, and use the credit up; otherwise nothing happens.
@@ -211,8 +215,8 @@ class CarLink:
 
     def _watch_connection(self) -> None:
         while readable(self._monitor):
-            event = recv_monitor_message(self._monitor, zmq.NOBLOCK)["event"]
-            if event & _REFUSED:
+            event: Any = recv_monitor_message(self._monitor, zmq.NOBLOCK)
+            if event["event"] & _REFUSED:
                 self.problem = "the planner refused the connection: its allow-list lacks our key, or keys do not match"
             else:
                 self._begin_session()

@@ -6,14 +6,14 @@ Knows nothing about sockets and sessions. Whatever bytes come in, `decode` gives
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from bridge.messages import PROTOCOL_VERSION, Frame, Hello, Message, Part, Welcome
 from bridge.topics import CONTROL_BYTES, JPEG_BYTES, MAX_MESSAGE_BYTES, TOPICS
 
-_MESSAGE = TypeAdapter(Message)
+_MESSAGE: TypeAdapter[Message] = TypeAdapter(Message)
 _LARGE_PREFIX = b'{"type":"frame"'
 
 
@@ -69,7 +69,7 @@ def _is_other_version(data: bytes) -> bool:
         return False
 
 
-def decode_parts(parts: Collection[bytes] | None, kinds: Collection[type[Part]]) -> tuple[Message, bytes | None]:
+def decode_parts(parts: Collection[bytes] | None, kinds: Collection[type[Part]]) -> tuple[Any, bytes | None]:
     """A message and, for a Frame, its JPEG (non-empty), from the parts of a ZeroMQ message without the routing part.
     `kinds`: the types wanted here. `parts` None stands for too many parts. Raises MessageError."""
     if not parts or len(parts) > 2:

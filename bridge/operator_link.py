@@ -9,6 +9,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import zmq
 
@@ -30,7 +31,7 @@ class OperatorLink:
     def __init__(self, *, context: zmq.Context | None = None):
         self.drops: Counter[str] = Counter()
         self._context = context or zmq.Context.instance()
-        self._socket: zmq.Socket | None = None
+        self._socket: Any = None  # a zmq.Socket once connected
         self._endpoint = ""
         self._waiting: list[CommandStatus] = []  # verdicts that came while something else was awaited
 

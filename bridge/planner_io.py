@@ -36,6 +36,7 @@ from bridge.planner_link import (
     StatusArrived,
     StopArrived,
 )
+from bridge.sockets import readable
 
 log = logging.getLogger("pacenote.bridge")
 
@@ -170,7 +171,7 @@ class PlannerIo:
                 self._changed.notify_all()
 
     def _drain_wakes(self) -> None:
-        while self._wake_in.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while readable(self._wake_in):
             self._wake_in.recv(zmq.NOBLOCK)
 
     def _guarded(self, call: Callable, *args):

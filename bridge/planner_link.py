@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import zmq
 
@@ -115,7 +115,7 @@ class PlannerLink:
         self._by_id: dict[str, _Car] = {}
         self._events: list[Event] = []
         self._housekeeping_due_ns = 0
-        self._socket: zmq.Socket | None = None
+        self._socket: Any = None  # a zmq.Socket once bound
         self._authenticator = None
         self._poller = zmq.Poller()
 
@@ -223,8 +223,8 @@ class PlannerLink:
         self._by_identity[identity] = self._by_id[hello.car_id] = car
         return CarConnected(hello.car_id, hello)
 
-    def _take_frame(self, car: _Car, frame: Frame, jpeg: bytes) -> Event | None:
-        if not car.credit:
+    def _take_frame(self, car: _Car, frame: Frame, jpeg: bytes | None) -> Event | None:
+        if not car.credit or car.welcome is None or jpeg is None:
             self.drops["no_credit"] += 1
             return None
         if frame.seq <= car.frame_seq:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from bridge.messages import Doing, EgoState, Intent, Verdict, VehicleProfile, Waypoint
+from bridge.messages import Doing, EgoState, Intent, VehicleProfile, Verdict, Waypoint
 
 SPEED_INSTRUCTIONS = ("faster", "slower", "target_speed")
 INSTRUCTIONS = (*SPEED_INSTRUCTIONS, *(str(i) for i in Intent))

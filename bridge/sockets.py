@@ -104,7 +104,7 @@ def _with_options(socket: zmq.Socket) -> zmq.Socket:
 
 def readable(socket: zmq.Socket) -> bool:
     """Whether a message waits; cheaper than trying to receive one."""
-    return bool(socket.getsockopt(zmq.EVENTS) & zmq.POLLIN)
+    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
 
 
 def receive(socket: zmq.Socket) -> list[bytes] | None:

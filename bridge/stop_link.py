@@ -6,6 +6,7 @@ Optional. Loopback by default; binding elsewhere follows the planner's rule (key
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import zmq
 
@@ -26,7 +27,7 @@ class StopListener:
         self.car_id = car_id
         self.drops: Counter[str] = Counter()
         self._context = zmq.Context()
-        self._socket: zmq.Socket | None = None
+        self._socket: Any = None  # a zmq.Socket once bound
         self._authenticator = None
 
     def bind(self, endpoint: str = DEFAULT_ENDPOINT, keys: ServerKeys | None = None, insecure: bool = False) -> str:

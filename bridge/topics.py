@@ -50,9 +50,9 @@ TOPICS: dict[type[m.Part], Topic] = {
 
 BY_NAME: dict[str, type[m.Part]] = {topic.type: kind for kind, topic in TOPICS.items()}
 
-PING_INTERVAL_S = 1.0 / TOPICS[m.Ping].rate_hz
-CAR_TIMEOUT_S = TOPICS[m.Ping].max_age_s
-PLANNER_TIMEOUT_S = TOPICS[m.Pong].max_age_s
+PING_INTERVAL_S: float = 1.0 / (TOPICS[m.Ping].rate_hz or 1.0)
+CAR_TIMEOUT_S: float = TOPICS[m.Ping].max_age_s or 3.0
+PLANNER_TIMEOUT_S: float = TOPICS[m.Pong].max_age_s or 2.0
 
 
 def kinds_for(receiver: str) -> frozenset[type[m.Part]]:
