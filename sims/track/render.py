@@ -1,0 +1,360 @@
+"""The camera of `track`: ground by a lookup of signed distance, lines with the footprint of the pixel, panorama above the
+horizon, bodies on top, then lens and sensor. The same pass gives the dense class labels.
+
+Knows arrays only. Every environment is drawn by itself, so pictures do not depend on their number or on threads.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit, prange
+
+from sims.track.look import DIVIDER_DOUBLE, DIVIDER_NONE, DIVIDER_SOLID, EDGE_DOUBLE, EDGE_NONE, PANO_COLUMNS
+from sims.track.props import (
+    BAND, BLUE, CONE, DIST, GREEN, HEIGHT, KIND, LENGTH, MAX_PROPS, PX, PY, PYAW, RED, WIDTH, draw_props,
+    sort_far_first,
+)  # fmt: skip
+from sims.track.roadbank import at_s
+
+CLASSES = ("road", "off_road", "edge_line", "divider", "car", "cone", "above_horizon")
+ROAD, OFF_ROAD, EDGE_LINE, DIVIDER, SKY = 0, 1, 2, 3, 6
+OUTSIDE_D = np.float32(1e6)
+
+
+@njit(cache=True, inline="always", fastmath=True)
+def _cell(road, wx, wy):
+    """(index of the cell's first corner, fractions); index -1 outside the grid."""
+    fx = (wx - road.x0) * road.inv_cell
+    fy = (wy - road.y0) * road.inv_cell
+    ix, iy = int(fx), int(fy)
+    if fx < 0 or fy < 0 or ix >= road.nx - 1 or iy >= road.ny - 1:
+        return -1, 0.0, 0.0
+    return road.grid + iy * road.nx + ix, fx - ix, fy - iy
+
+
+@njit(cache=True, fastmath=True)
+def _s_at(road, grid_s, wx, wy):
+    """s by the grid, with the wrap undone inside the cell."""
+    k, tx, ty = _cell(road, wx, wy)
+    if k < 0:
+        return 0.0
+    a, b, c, d = grid_s[k], grid_s[k + 1], grid_s[k + road.nx], grid_s[k + road.nx + 1]
+    half = 0.5 * road.length
+    b += road.length if b < a - half else -road.length if b > a + half else 0.0
+    c += road.length if c < a - half else -road.length if c > a + half else 0.0
+    d += road.length if d < a - half else -road.length if d > a + half else 0.0
+    return a + tx * (b - a) + ty * (c - a) + tx * ty * (a - b - c + d)
+
+
+@njit(cache=True, fastmath=True)
+def _d_row(e, road, grid_d, along, across, code, d_row, x_row, y_row):
+    """Signed distance and world position for a row of pixels; OUTSIDE_D above the horizon."""
+    c, s = math.cos(e.yaw_rad), math.sin(e.yaw_rad)
+    nx = road.nx
+    for col in range(len(along)):
+        if code[col] >= 0:
+            d_row[col] = OUTSIDE_D
+            continue
+        gx, gy = along[col], across[col]
+        wx = e.x_m + c * gx - s * gy
+        wy = e.y_m + s * gx + c * gy
+        x_row[col] = wx
+        y_row[col] = wy
+        k, tx, ty = _cell(road, wx, wy)
+        if k < 0:
+            d_row[col] = OUTSIDE_D
+            continue
+        low = grid_d[k] + tx * (grid_d[k + 1] - grid_d[k])
+        high = grid_d[k + nx] + tx * (grid_d[k + nx + 1] - grid_d[k + nx])
+        d_row[col] = low + ty * (high - low)
+
+
+@njit(cache=True, inline="always", fastmath=True)
+def _stripe(offset, half, footprint):
+    """Share of a footprint (full width) around `offset` that a stripe of half width `half` covers."""
+    f = 0.5 * footprint
+    return max(min(offset + f, half) - max(offset - f, -half), 0.0) / footprint
+
+
+@njit(cache=True, fastmath=True)
+def _line(look, road, samples, grid_s, wx, wy, d, footprint):
+    """(class, coverage) of the line nearest to a ground point."""
+    left, right = road.left, -road.right
+    if not road.uniform:
+        _, _, _, _, left, right = at_s(_s_at(road, grid_s, wx, wy), samples, road.first, road.n, road.step)
+        right = -right
+    lane = (left - right) / road.lanes
+    border = int(math.floor((d - right) / lane + 0.5))
+    base = ROAD if right <= d <= left else OFF_ROAD
+    border = min(max(border, 0), road.lanes)
+    offset = d - right - border * lane
+    if border == 0 or border == road.lanes:
+        if look.edge_style == EDGE_NONE:
+            return base, 0.0
+        w = look.edge_w
+        inward = offset if border == 0 else -offset
+        cover = _stripe(inward - 0.5 * w, 0.5 * w, footprint)
+        if look.edge_style == EDGE_DOUBLE:
+            cover = max(cover, _stripe(inward + w, 0.4 * w, footprint))
+        return (base, 0.0) if cover < 0.01 else (base + 10 * EDGE_LINE, cover)
+    w = look.divider_w
+    if look.divider_style == DIVIDER_NONE or abs(offset) > 1.5 * w + footprint:
+        return base, 0.0
+    if look.divider_style == DIVIDER_DOUBLE:
+        return base + 10 * DIVIDER, min(_stripe(abs(offset) - w, 0.35 * w, footprint), 1.0)
+    cover = _stripe(offset, 0.5 * w, footprint)
+    if look.divider_style != DIVIDER_SOLID and cover > 0.0:
+        period = look.dash_on + look.dash_off
+        repeats = max(1.0, math.floor(road.length / period + 0.5))
+        phase = (_s_at(road, grid_s, wx, wy) / road.length * repeats + look.dash_phase) % 1.0
+        on = look.dash_on / period
+        soft = 0.012 / period
+        edge = min(phase, on - phase) / soft + 0.5
+        cover *= min(max(edge, 0.0), 1.0)
+    return (base, 0.0) if cover < 0.01 else (base + 10 * DIVIDER, cover)
+
+
+@njit(cache=True, fastmath=True)
+def _tape(look, wx, wy):
+    """Coverage of stray tape: parallel straight lines in the world, drawn off the road only."""
+    u = (wx * math.cos(look.tape_yaw) + wy * math.sin(look.tape_yaw)) / look.tape_gap
+    return 1.0 if abs(u - math.floor(u + 0.5)) * look.tape_gap < 0.5 * look.tape_w else 0.0
+
+
+@njit(cache=True, fastmath=True)
+def _ground_row(look, road, samples, grid_s, pano, texture, turn, code, d_row, d_before, x_row, y_row, image, classes):
+    """Shade one row: ground pixels by distance to the lines, the others from the panorama."""
+    width = len(code)
+    scale = look.texture_scale
+    for col in range(width):
+        key = code[col]
+        if key >= 0:
+            at = (key & ~(PANO_COLUMNS - 1)) + ((key + turn) & (PANO_COLUMNS - 1))
+            for ch in range(3):
+                image[3 * col + ch] = pano[at, ch] * (look.pano_gain[ch] * np.float32(1 / 255))
+            classes[col] = SKY
+            continue
+        key = ~key
+        at = (key & ~(PANO_COLUMNS - 1)) + ((key + turn) & (PANO_COLUMNS - 1))
+        d = d_row[col]
+        wx, wy = x_row[col], y_row[col]
+        kind, cover, footprint = OFF_ROAD, np.float32(0.0), np.float32(0.02)
+        if d < 1e5:
+            before, after = d_row[max(col - 1, 0)], d_row[min(col + 1, width - 1)]
+            across = abs(after - before) * np.float32(0.5)
+            down = abs(d - d_before[col])
+            footprint = max(across, down)
+            footprint = footprint if footprint < 3.0 else np.float32(0.02)
+            footprint = max(footprint, np.float32(0.004))
+            kind, cover = _line(look, road, samples, grid_s, wx, wy, d, footprint)
+        base = kind % 10
+        line = kind // 10
+        blotch = texture[int(wy * scale) & 255, int(wx * scale) & 255] * look.texture
+        blotch = max(np.float32(1.0) + blotch, np.float32(0.3))
+        if base == OFF_ROAD and look.tape_style == 1 and line == 0 and _tape(look, wx, wy) > 0:
+            for ch in range(3):
+                image[3 * col + ch] = look.tape[ch]
+            classes[col] = OFF_ROAD
+            continue
+        cover *= np.float32(1.0) - look.wear * min(max(blotch - np.float32(0.6), np.float32(0.0)), np.float32(1.0))
+        for ch in range(3):
+            floor = look.road[ch] if base == ROAD else look.off[ch]
+            value = floor * blotch
+            if line > 0:
+                paint = look.edge[ch] if line == EDGE_LINE else look.divider[ch]
+                value += cover * (paint - value)
+            value += look.reflection * pano[at, ch] * (look.pano_gain[ch] * np.float32(1 / 255))
+            image[3 * col + ch] = value
+        classes[col] = line if line > 0 and cover > 0.5 else base
+
+
+@njit(cache=True)
+def _hash01(seed, a, b):
+    h = (np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15)) ^ (np.uint64(a) * np.uint64(0xBF58476D1CE4E5B9))
+    h ^= np.uint64(b) * np.uint64(0x94D049BB133111EB)
+    h ^= h >> np.uint64(29)
+    h *= np.uint64(0xBF58476D1CE4E5B9)
+    h ^= h >> np.uint64(32)
+    return float(h >> np.uint64(40)) / 16777216.0
+
+
+@njit(cache=True)
+def _add(props, count, e, kind, x, y, yaw, length, width, height, r, g, b, band):
+    c, s = math.cos(e.yaw_rad), math.sin(e.yaw_rad)
+    dx, dy = x - e.x_m, y - e.y_m
+    px, py = dx * c + dy * s, dy * c - dx * s
+    dist = math.sqrt(px * px + py * py)
+    if count >= MAX_PROPS or px < -0.5 or dist > 25.0:
+        return count
+    p = props[count]
+    p[KIND], p[PX], p[PY], p[PYAW], p[DIST] = kind, px, py, yaw - e.yaw_rad, dist
+    p[LENGTH], p[WIDTH], p[HEIGHT] = length, width, height
+    p[RED], p[GREEN], p[BLUE], p[BAND] = r, g, b, band
+    return count + 1
+
+
+@njit(cache=True)
+def _collect(e, look, road, samples, grid_d, actors, actor_count, props):
+    """Everything with a body near the ego: the actors, and stray cones beyond the edges of the road."""
+    count = 0
+    for a in range(actor_count):
+        o = actors[a]
+        count = _add(
+            props, count, e, o.kind, o.x, o.y, o.yaw, o.length, o.width, o.height, o.red, o.green, o.blue, look.cone_band
+        )
+    if look.cones <= 0:
+        return count
+    slots = max(int(road.length / look.cone_gap), 1)
+    gap = road.length / slots
+    first = int(math.floor((e.s_m - 1.0) / gap))
+    for k in range(int(10.0 / gap) + 1):
+        slot = (first + k) % slots
+        for side in range(2):
+            if _hash01(look.seed, slot, side) > look.cones:
+                continue
+            s = (slot + 0.5 * _hash01(look.seed, slot, side + 2)) * gap
+            x, y, yaw, _, left, right = at_s(s, samples, road.first, road.n, road.step)
+            out = look.cone_off + 0.3 * _hash01(look.seed, slot, side + 4)
+            d = left + out if side == 0 else -right - out
+            x, y = x - d * math.sin(yaw), y + d * math.cos(yaw)
+            cell, _, _ = _cell(road, x, y)
+            if cell >= 0 and -right - 0.1 < grid_d[cell] < left + 0.1:
+                continue
+            size = 0.8 + 0.5 * _hash01(look.seed, 1, 9)
+            count = _add(
+                props, count, e, CONE, x, y, yaw, 0.13 * size, 0.13 * size, 0.2 * size, look.cone[0], look.cone[1],
+                look.cone[2], look.cone_band,
+            )  # fmt: skip
+    return count
+
+
+@njit(cache=True, fastmath=True)
+def _blur_rows(image, reach, share):
+    """Horizontal blur of an interleaved image (h, 3 w) in place: mean of itself and taps `reach` pixels away."""
+    height, n = image.shape
+    gap = 3 * reach
+    row = np.empty(n + 2 * gap, np.float32)
+    keep, side = np.float32(1 - 2 * share), np.float32(share)
+    for y in range(height):
+        line = image[y]
+        for k in range(n):
+            row[k + gap] = line[k]
+        for k in range(gap):
+            row[k] = line[k % 3]
+            row[n + gap + k] = line[n - 3 + k % 3]
+        for k in range(n):
+            line[k] = keep * row[k + gap] + side * (row[k] + row[k + 2 * gap])
+
+
+@njit(cache=True, fastmath=True)
+def _develop(e, look, noise, image, out):
+    """Vertical blur, vignetting, light, tone curve and noise: linear image (h, 3 w) to uint8 `out`."""
+    height, n = image.shape
+    side = look.blur * np.float32(0.6)
+    keep = np.float32(1.0) - 2 * side
+    vignette = np.empty(n, np.float32)
+    gain = np.empty(n, np.float32)
+    middle = np.float32(n / 6)
+    for k in range(n):
+        u = (k // 3 + np.float32(0.5) - middle) / middle
+        vignette[k] = look.vignette * np.float32(0.6) * u * u
+        gain[k] = look.light * look.cast[k % 3]
+    curve, level = look.curve, look.noise
+    full = np.float32(255.0)
+    for y in range(height):
+        v = (y + 0.5 - 0.5 * height) / (0.5 * height)
+        fall = np.float32(1.0 - 0.4 * look.vignette * v * v)
+        above, here, below = image[max(y - 1, 0)], image[y], image[min(y + 1, height - 1)]
+        start = int(_hash01(look.seed, e.steps + 7919, y) * (65536 - n))
+        row = out[y]
+        for k in range(n):
+            x = keep * here[k] + side * (above[k] + below[k])
+            x *= gain[k] * (fall - vignette[k])
+            x = min(x, np.float32(1.0))
+            x += curve * x * (np.float32(1.0) - x)
+            x = x * full + level * noise[start + k]
+            row[k] = np.uint8(min(max(x, np.float32(0.0)), full))
+
+
+@njit(cache=True)
+def _draw_one(i, views, state, meta, samples, grid_d, grid_s, actors, counts, image, classes):
+    looks, cameras, along, across, code, pano, texture = views
+    e, look, cam = state[i], looks[i], cameras[i]
+    road = meta[e.road]
+    height, width = along.shape[1], along.shape[2]
+    d_row, d_before = np.empty(width, np.float32), np.empty(width, np.float32)
+    x_row, y_row = np.empty(width, np.float32), np.empty(width, np.float32)
+    columns = PANO_COLUMNS / (2.0 * math.pi)
+    turn = int(math.floor(e.yaw_rad * columns)) + look.pano_shift + 16 * PANO_COLUMNS
+    for row in range(height):
+        d_row, d_before = d_before, d_row
+        _d_row(e, road, grid_d, along[i, row], across[i, row], code[i, row], d_row, x_row, y_row)
+        if row == 0:
+            d_before[:] = d_row
+        _ground_row(
+            look, road, samples, grid_s, pano[look.pano], texture, turn, code[i, row], d_row, d_before, x_row, y_row,
+            image[row], classes[row],
+        )  # fmt: skip
+    props = np.empty((MAX_PROPS, 12))
+    count = _collect(e, look, road, samples, grid_d, actors[i], counts[i], props)
+    if count > 0:
+        sort_far_first(props, count)
+        draw_props(props, count, cam, along[i], across[i], code[i], image, classes)
+
+
+@njit(cache=True)
+def _picture_one(i, views, noise, state, meta, samples, grid_d, grid_s, actors, counts, out):
+    height, width = out.shape[0], out.shape[1] // 3
+    image = np.empty((height, 3 * width), np.float32)
+    classes = np.empty((height, width), np.uint8)
+    _draw_one(i, views, state, meta, samples, grid_d, grid_s, actors, counts, image, classes)
+    e, look = state[i], views[0][i]
+    if look.blur > 0.01:
+        _blur_rows(image, 1, look.blur)
+    reach = int(look.motion * abs(e.yaw_rate_radps) * 0.02 * width + 0.5)
+    for k in range(1, min(reach, 4) + 1):
+        _blur_rows(image, k, 0.25)
+    _develop(e, look, noise, image, out)
+
+
+@njit(cache=True)
+def _labels_one(i, views, state, meta, samples, grid_d, grid_s, actors, counts, out):
+    height, width = views[2].shape[1], views[2].shape[2]
+    image = np.empty((height, 3 * width), np.float32)
+    classes = np.empty((height, width), np.uint8)
+    _draw_one(i, views, state, meta, samples, grid_d, grid_s, actors, counts, image, classes)
+    rows, columns = out.shape[0], out.shape[1]
+    out[:] = 0
+    total = np.zeros((rows, columns), np.float32)
+    for y in range(height):
+        for x in range(width):
+            r, c = y * rows // height, x * columns // width
+            out[r, c, classes[y, x]] += 1
+            total[r, c] += 1
+    for r in range(rows):
+        for c in range(columns):
+            for k in range(out.shape[2]):
+                out[r, c, k] /= total[r, c]
+
+
+@njit(cache=True, parallel=True)
+def pictures_parallel(which, views, noise, state, meta, samples, grid_d, grid_s, actors, counts, out):
+    """uint8 pictures of the environments `which` into `out` (m, h, 3 w), on all threads."""
+    for m in prange(len(which)):
+        _picture_one(which[m], views, noise, state, meta, samples, grid_d, grid_s, actors, counts, out[m])
+
+
+@njit(cache=True)
+def pictures_serial(which, views, noise, state, meta, samples, grid_d, grid_s, actors, counts, out):
+    """uint8 pictures of the environments `which` into `out` (m, h, 3 w), on this thread."""
+    for m in range(len(which)):
+        _picture_one(which[m], views, noise, state, meta, samples, grid_d, grid_s, actors, counts, out[m])
+
+
+@njit(cache=True)
+def labels_serial(which, views, state, meta, samples, grid_d, grid_s, actors, counts, out):
+    """Class shares per patch of the environments `which` into `out` (m, rows, columns, classes)."""
+    for m in range(len(which)):
+        _labels_one(which[m], views, state, meta, samples, grid_d, grid_s, actors, counts, out[m])
