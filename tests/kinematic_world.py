@@ -125,11 +125,6 @@ def drive(scenario: Scenario, record: list | None = None) -> EpisodeResult:
             if answer.verdict in ("done", "refused"):
                 command = start_lane = None
         judge.observe(truth, *verdict)
-        world.step(*pursue(_moved(answer, tick % 6, world.v), world.v))
+        world.step(*pursue(answer, world.v))
         tick += 1
     return judge.result()
-
-
-def _moved(answer: PlanAnswer, ticks: int, speed_mps: float) -> PlanAnswer:
-    """Plans are young here; the way driven since is small and left out."""
-    return answer
