@@ -12,8 +12,8 @@ from bridge.clock import NS_PER_S, Clock, MonotonicClock
 
 
 class Watchdog:
-    """Call `feed` with every actuation. Without one for `timeout_s`, `cut` is called, again and again until fed anew, so
-    that a cut that failed is tried once more. `check` is what the thread calls; tests call it in virtual time."""
+    """Call `feed` with every actuation. Without one for `timeout_s`, `cut` is called, again and again until fed anew,
+    so that a cut that failed is tried once more. `check` is what the thread calls; tests call it in virtual time."""
 
     def __init__(self, cut: Callable[[], None], timeout_s: float = 0.25, clock: Clock | None = None):
         if timeout_s <= 0.0:
