@@ -166,6 +166,69 @@ def replay(
 
 
 @app.command()
+def evaluate(
+    more_tracks: Annotated[list[str] | None, typer.Argument(metavar="[TRACK...]", help="Further tracks.")] = None,
+    world: World = "track",
+    suite: Annotated[str, typer.Option(help="all, or names with commas between them.")] = "all",
+    track: Annotated[list[str] | None, typer.Option(help="random, or a racetrack file; repeatable.")] = None,
+    planner: Planner = "expert",
+    controller: Controller = "pursuit",
+    delay_ms: Annotated[str, typer.Option(help="The planner's answer time in ms, or: measured.")] = "0",
+    no_reprojection: Annotated[bool, typer.Option("--no-reprojection", help="For comparison only.")] = False,
+    phrasings: Annotated[Path | None, typer.Option(help="YAML: scenario -> texts for the built-in commands.")] = None,
+    episodes: Annotated[int, typer.Option(help="In all, spread evenly.")] = 60,
+    seed: Seed = 0,
+    json_file: Json = None,
+) -> None:
+    """Scenarios in lock-step virtual time: the same result from the same seed, on any machine."""
+    from training.report import run_evaluation
+
+    tracks = [t for given in [*(track or []), *(more_tracks or [])] for t in given.split(",")]
+    report = run_evaluation(
+        world=world,
+        suite=suite,
+        track=tuple(tracks or ["random"]),
+        planner=planner,
+        controller=controller,
+        delay_ms=delay_ms,
+        reprojection=not no_reprojection,
+        phrasings=phrasings,
+        episodes=episodes,
+        seed=seed,
+    )
+    _write(json_file, report)
+
+
+@train_app.command("controller")
+def train_controller(
+    preset: Annotated[
+        Path | None, typer.Option(help="Settings; configs/train_controller_flow.yaml by default.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Stop after so many minutes.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for checkpoint, log, curve and bundle.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Everything random follows from it.")] = None,
+) -> None:
+    """System 1 from nothing: flow matching on a teacher that sees the truth, ending in an ONNX bundle."""
+    from training.controller.settings import PRESET, load_settings
+    from training.controller.train import train_controller as run
+
+    changes = {"minutes": minutes, "out": out, "seed": seed}
+    settings = load_settings(preset or PRESET, **{k: v for k, v in changes.items() if v is not None})
+    typer.echo(f"written: {run(settings)}")
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of `pacenote train controller`.")],
+    out: Annotated[Path, typer.Option(help="The bundle.")] = Path("models/controller-flow.onnx"),
+) -> None:
+    """A trained controller as a one-file ONNX bundle, compared with torch before it is kept."""
+    from training.controller.export import export_bundle
+
+    typer.echo(f"written: {export_bundle(checkpoint, out)}")
+
+
+@app.command()
 def bench(
     only: Annotated[str, typer.Option(help="Only benchmarks whose name contains this.")] = "",
     json_file: Json = None,
