@@ -18,7 +18,7 @@ import numpy as np
 from bridge.clock import NS_PER_S, Clock, MonotonicClock
 from bridge.keys import ClientKeys, ServerKeys
 from bridge.link import CarLink, Received, StopListener
-from bridge.messages import Frame, Status, Stop
+from bridge.messages import Frame, Plan, Status, Stop
 from bridge.vehicle import Sensors
 from car.settings import CarSettings, DonkeyCarSettings
 from car.vehicle import Vehicle, VehicleError
@@ -35,6 +35,7 @@ STANDSTILL_MPS = 0.05
 COAST_LIMIT_S = 2.0  # how long the end of a drive may take to brake
 
 OnTick = Callable[[int, Sensors, Control], None]
+OnPlan = Callable[[int, Plan, str | None], None]
 
 
 class Link(Protocol):
@@ -62,8 +63,9 @@ class Stops(Protocol):
 
 class CarProgram:
     """Drives `vehicle`. `stops`: a further source of stops. `hand`: returns [steering, acceleration] to drive by hand,
-    None to leave it to the controller. `on_tick` is called after each actuation, for recorders. A vehicle that has a
-    `truth()` (a simulated one) is asked for it when the planner wants it."""
+    None to leave it to the controller. For recorders: `on_tick` is called after each actuation, `on_plan` after each
+    plan, with the reason where it was rejected. A vehicle that has a `truth()` (a simulated one) is asked for it when
+    the planner wants it."""
 
     def __init__(
         self,
@@ -76,11 +78,13 @@ class CarProgram:
         stops: Stops | None = None,
         hand: Callable[[], tuple[float, float] | None] | None = None,
         on_tick: OnTick | None = None,
+        on_plan: OnPlan | None = None,
     ):
         self.vehicle, self.link, self.controller = vehicle, link, controller
         self.clock = clock or MonotonicClock()
         self.loop = Loop(self.clock, controller.settings.rate_hz)
         self._watchdog, self._stops, self._hand, self._on_tick = watchdog, stops, hand, on_tick
+        self._on_plan = on_plan
         self._sensors: Sensors | None = None
         self._session = ""
         self._frame_seq = 0
@@ -125,7 +129,9 @@ class CarProgram:
             self.vehicle.stop()
             return
         if received.plan is not None:
-            self.controller.on_plan(received.plan, now_ns)
+            rejected = self.controller.on_plan(received.plan, now_ns)
+            if self._on_plan is not None:
+                self._on_plan(now_ns, received.plan, rejected)
         if self._hand is not None:
             self.controller.set_manual(self._hand())
         control = self.controller.tick(now_ns, sensors)
@@ -222,6 +228,7 @@ def drive(
     seconds: float | None = None,
     vehicle: Vehicle | None = None,
     on_tick: OnTick | None = None,
+    on_plan: OnPlan | None = None,
 ) -> CarProgram:
     """Drive a real car against the planner at `endpoint`. The policy is checked before any hardware is opened.
     `vehicle` replaces the hardware that the settings name (a simulated car). `stop_endpoint`: listen there for stops
@@ -238,7 +245,7 @@ def drive(
         car = vehicle or open_vehicle(settings)
         stack.callback(car.close)
         watchdog = Watchdog(car.stop, settings.watchdog_s)
-        program = CarProgram(car, link, core, watchdog=watchdog, stops=stops, on_tick=on_tick)
+        program = CarProgram(car, link, core, watchdog=watchdog, stops=stops, on_tick=on_tick, on_plan=on_plan)
         stack.enter_context(quit_on_signals(program))
         program.run(seconds)
     return program
