@@ -1,0 +1,134 @@
+"""What the planner remembers of one car between two plans: the command in force, the cruising speed, the last frame.
+
+Pure: time comes in as ns of any one monotonic clock (the planner's own when serving, virtual when evaluating). One
+thread at a time. Knows nothing of models and sockets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bridge.clock import NS_PER_S
+from bridge.messages import Command, CommandVerdict, Frame, Hello, Intent, Plan, Timings, Verdict
+from bridge.planning import CommandInForce, PlanAnswer, PlanRequest
+
+TTL_S = 2.0
+CRUISE_FRACTION = 0.8  # of the reference speed, until a command has changed it
+PAIR_MAX_S = 1.0  # an older previous frame tells nothing of motion
+
+
+@dataclass
+class _Order:
+    """The command in force. `accepted`: an answer has said so; `fastest_mps`: greatest speed planned at the first
+    waypoint while it was in force."""
+
+    id: str
+    text: str
+    taken_ns: int
+    start_lane: int | None = None
+    accepted: bool = False
+    fastest_mps: float = 0.0
+
+
+class PlannerSession:
+    """Memory of one car. A cycle: `request` for a frame, a backend's answer, `plan` for what is sent.
+
+    `cruise_mps`: the speed kept without a command; by default CRUISE_FRACTION of the profile's reference speed.
+    """
+
+    def __init__(self, hello: Hello, *, cruise_mps: float | None = None, ttl_s: float = TTL_S):
+        self.car_id = hello.car_id
+        self.session_id = hello.session_id
+        self.profile = hello.profile
+        self.cruise_mps = CRUISE_FRACTION * hello.profile.reference_speed_mps if cruise_mps is None else cruise_mps
+        self._ttl_s = ttl_s
+        self._order: _Order | None = None
+        self._previous: tuple[np.ndarray, int] | None = None  # image, capture time on the car's clock
+        self._seq = 0
+
+    @property
+    def command_id(self) -> str | None:
+        """The command in force."""
+        return self._order.id if self._order else None
+
+    def renewed(self, hello: Hello) -> PlannerSession:
+        """The same car after a reconnect: command and cruising speed stay, frames of the old session do not."""
+        fresh = PlannerSession(hello, cruise_mps=self.cruise_mps, ttl_s=self._ttl_s)
+        fresh._order = self._order
+        return fresh
+
+    def take_command(self, command: Command, now_ns: int) -> None:
+        """A newer command replaces the one in force; the same one again changes nothing."""
+        if self._order is None or self._order.id != command.id:
+            self._order = _Order(command.id, command.text, now_ns)
+
+    def drop_command(self) -> None:
+        """Forget the command in force (the operator has stopped the car)."""
+        self._order = None
+
+    def request(self, frame: Frame, image: np.ndarray, now_ns: int) -> PlanRequest:
+        """What to ask the backend about this frame. The previous frame of the session goes with it when it is at most
+        PAIR_MAX_S older."""
+        images, interval_s = (image,), 0.1
+        if self._previous is not None:
+            earlier, t_ns = self._previous
+            gap_s = (frame.t_capture_ns - t_ns) / NS_PER_S
+            if 0.0 < gap_s <= PAIR_MAX_S and earlier.shape == image.shape:
+                images, interval_s = (earlier, image), gap_s
+        self._previous = (image, frame.t_capture_ns)
+        order = self._order
+        command = None
+        if order is not None:
+            age_s = max(now_ns - order.taken_ns, 0) / NS_PER_S
+            command = CommandInForce(order.id, order.text, age_s, order.start_lane)
+        return PlanRequest(
+            images=images,
+            ego=frame.ego,
+            doing=frame.doing,
+            profile=self.profile,
+            cruise_mps=self.cruise_mps,
+            command=command,
+            truth=frame.truth,
+            image_interval_s=interval_s,
+        )
+
+    def plan(
+        self, frame: Frame, request: PlanRequest, answer: PlanAnswer, *, model: str, timings: Timings | None = None
+    ) -> Plan:
+        """The plan to send for an answer that the guard has passed; the memory moves on. An answer to a command that
+        has been replaced meanwhile is still sent, under that command's id."""
+        verdict = None
+        if request.command is not None and answer.verdict is not None:
+            reason = answer.verdict_reason[:2000]
+            verdict = CommandVerdict(command_id=request.command.id, verdict=answer.verdict, reason=reason)
+            if self._order is not None and self._order.id == request.command.id:
+                self._follow_up(self._order, answer)
+        self._seq += 1
+        return Plan(
+            session_id=self.session_id,
+            seq=self._seq,
+            frame_seq=frame.seq,
+            t_capture_ns=frame.t_capture_ns,
+            ttl_s=self._ttl_s,
+            intent=answer.intent,
+            waypoints=answer.waypoints,
+            reasoning=answer.reasoning[:2000],
+            verdict=verdict,
+            model=model,
+            timings=timings or Timings(model_s=answer.model_s, total_s=answer.model_s),
+        )
+
+    def _follow_up(self, order: _Order, answer: PlanAnswer) -> None:
+        if order.start_lane is None:
+            order.start_lane = answer.lane
+        order.fastest_mps = max(order.fastest_mps, answer.waypoints[0].v_mps)
+        if answer.verdict is Verdict.ACCEPTED:
+            order.accepted = True
+        if answer.verdict is Verdict.DONE and answer.intent is Intent.FOLLOW_LANE and order.accepted:
+            # A speed was ordered and has been kept for a while. A plain "follow the lane" is done at once and changes
+            # nothing; the greatest speed counts, since single plans are slower in bends and behind cars.
+            self.cruise_mps = order.fastest_mps
+        if answer.verdict in (Verdict.DONE, Verdict.REFUSED):
+            self._order = None
