@@ -1,6 +1,6 @@
 """Random closed roads from a seed: ovals, hairpins, S-bends and straights for one to three lanes, either way round.
 
-Method: a closed curve through control points that are pushed away from a circle or an oval, smoothed until every bend is
+Method: the outline of a random block of cells, or corners pushed in and out from a circle, smoothed until every bend is
 wide enough for the innermost lane, and checked for overlap; a candidate that fails is thrown away and the next one drawn.
 """
 
@@ -12,7 +12,9 @@ from sims.road import Road, RoadError, road_from_points
 
 MIN_INNER_RADIUS_M = 0.75  # of the centre of the innermost lane
 CLEARANCE_M = 0.5  # at least, between the edges of two parts of the road
-_TRIES = 400
+_TRIES = 300
+_POINTS = 240
+_RING = ((1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1))
 
 
 def random_road(
@@ -23,7 +25,7 @@ def random_road(
     name: str | None = None,
 ) -> Road:
     """A closed road without self-overlap, the same for the same arguments. Lanes 1-3 and lane width 0.5-1.2 m are drawn
-    from the seed unless given; `length_m` is a wish (about 15-150 m, met within a quarter or so). The innermost lane's
+    from the seed unless given; `length_m` is a wish (about 15-150 m, met within a half). The innermost lane's
     centre has a radius of at least 0.75 m. Raises RoadError for impossible arguments."""
     rng = np.random.default_rng([abs(int(seed)), 20])
     drawn_lanes, drawn_width = int(rng.integers(1, 4)), float(rng.uniform(0.5, 1.2))
@@ -36,42 +38,83 @@ def random_road(
     if length_m is None:
         length_m = float(rng.uniform(least, max(60.0, 1.6 * least)) if rng.random() < 0.85 else rng.uniform(60.0, 150.0))
     radius = MIN_INNER_RADIUS_M + half - 0.5 * width
-    for _ in range(_TRIES):
-        points = _candidate(rng, length_m, radius, half)
-        if points is not None:
-            break
+    name, flip, sides = name or f"random-{seed}", rng.random() < 0.5, np.full(_POINTS, half)
+    for attempt in range(_TRIES):
+        points = _candidate(rng, length_m, radius, half, tame=attempt / _TRIES)
+        if points is None:
+            continue
+        points = points[::-1] if flip else points
+        road = road_from_points(name, *points.T, sides, sides, lanes, meta={"seed": int(seed)})
+        if np.abs(road.curvature_pm).max() * radius <= 1.0:
+            return road
+    points = _oval(max(length_m, least), radius)
+    return road_from_points(name, *points.T, sides, sides, lanes, meta={"seed": int(seed)})
+
+
+def _candidate(rng, length, radius, half, tame):
+    """One closed curve (n, 2), or None when it would be too long or overlaps itself. `tame` 0..1 asks for rounder ones."""
+    cell = max(2.4 * radius, 2.0 * half + CLEARANCE_M + 0.2)
+    winding = length / cell >= 7 and rng.random() < 0.75 - 0.5 * tame
+    if winding:
+        shape = _block_outline(rng, length / cell * rng.uniform(0.6, 1.0))
+        stretch, sigma = np.array([1.0, rng.uniform(0.8, 1.0)]), rng.uniform(0.26, 0.40)
     else:
-        points = _oval(max(length_m, least), radius)
-    if rng.random() < 0.5:
-        points = points[::-1]
-    sides = np.full(len(points), half)
-    return road_from_points(name or f"random-{seed}", *points.T, sides, sides, lanes, meta={"seed": int(seed)})
-
-
-def _candidate(rng, length, radius, half):
-    """One closed curve (n, 2), or None when it is too sharp or overlaps itself."""
-    corners = int(np.clip(rng.integers(3, 7) + length // 25, 3, 11))
-    angle = 2 * np.pi * (np.arange(corners) + rng.uniform(-0.35, 0.35, corners)) / corners
-    reach = rng.uniform(0.35, 1.0, corners) if rng.random() < 0.75 else rng.uniform(0.8, 1.0, corners)
-    stretch = np.array([1.0, rng.uniform(0.45, 1.0)])
-    shape = np.column_stack([np.cos(angle), np.sin(angle)]) * reach[:, None] * stretch
+        shape = _star(rng, length / (1.5 * cell), tame)
+        stretch, sigma = np.array([1.0, rng.uniform(0.45, 1.0)]), rng.uniform(0.12, 0.35)
     turn = rng.uniform(0, 2 * np.pi)
-    shape = shape @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    curve = _even(np.vstack([shape, shape[:1]]), 240)
-    curve = curve * (length / _perimeter(curve))
-    step = length / 240
-    # round the corners off just as far as the sharpest one needs
-    for _ in range(8):
-        curve = _smooth(curve, radius * rng.uniform(0.45, 0.7) / step)
-        curve = _even(np.vstack([curve, curve[:1]]), 240)
-        if _sharpest(curve) >= 1.04 * radius:
-            break
-    else:
-        return None
-    perimeter = _perimeter(curve)
-    if perimeter < 0.6 * length or _overlaps(curve, 2 * half + CLEARANCE_M, np.pi * radius):
+    shape = shape * stretch @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    sides = len(shape)
+    curve = _smooth(_even(np.vstack([shape, shape[:1]]), _POINTS), sigma * _POINTS / sides)
+    curve = _even(np.vstack([curve, curve[:1]]), _POINTS)
+    curve *= length / _perimeter(curve)
+    curve *= max(1.0, 1.07 * radius / _sharpest(curve))  # as large as the sharpest bend needs it
+    if _perimeter(curve) > 1.5 * length or _overlaps(curve, 2 * half + CLEARANCE_M, np.pi * radius):
         return None
     return curve - curve[0]
+
+
+def _star(rng, most, tame):
+    """Corners pushed in and out from a circle."""
+    corners = int(rng.integers(3, np.clip(most, 3, 12) + 1))
+    angle = 2 * np.pi * (np.arange(corners) + rng.uniform(-0.35, 0.35, corners)) / corners
+    low = 0.25 + 0.6 * tame if rng.random() < 0.85 else 0.8
+    return np.column_stack([np.cos(angle), np.sin(angle)]) * rng.uniform(low, 1.0, corners)[:, None]
+
+
+def _block_outline(rng, perimeter):
+    """Outline of a random block of unit cells without holes: its notches and arms become S-bends and hairpins."""
+    cells = {(0, 0)}
+    edges = 4
+    for _ in range(200):
+        if edges >= perimeter:
+            break
+        x, y = sorted(cells)[rng.integers(len(cells))]
+        dx, dy = ((1, 0), (-1, 0), (0, 1), (0, -1))[rng.integers(4)]
+        new = (x + dx, y + dy)
+        ring = [(new[0] + i, new[1] + j) in cells for i, j in _RING]
+        if new in cells or sum(a != b for a, b in zip(ring, ring[1:] + ring[:1], strict=True)) != 2:
+            continue  # it would close a hole or touch at a corner only
+        touching = sum(ring[k] for k in (0, 2, 4, 6))
+        if touching == 0:
+            continue
+        cells.add(new)
+        edges += 4 - 2 * touching
+    following = {}
+    for x, y in cells:
+        for start, end, beyond in (
+            ((x, y), (x + 1, y), (x, y - 1)),
+            ((x + 1, y), (x + 1, y + 1), (x + 1, y)),
+            ((x + 1, y + 1), (x, y + 1), (x, y + 1)),
+            ((x, y + 1), (x, y), (x - 1, y)),
+        ):
+            if beyond not in cells:
+                following[start] = end
+    at = min(following)
+    outline = []
+    while not outline or at != outline[0]:
+        outline.append(at)
+        at = following[at]
+    return np.array(outline, dtype=float) + rng.uniform(-0.15, 0.15, (len(outline), 2))
 
 
 def _oval(length, radius):
@@ -88,7 +131,7 @@ def _oval(length, radius):
             np.column_stack([gap, np.full_like(gap, -top)]),
         ]
     )
-    curve = _even(np.vstack([points, points[:1]]), 240)
+    curve = _even(np.vstack([points, points[:1]]), _POINTS)
     return _smooth(curve, 2.0)
 
 
