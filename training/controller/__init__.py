@@ -1,0 +1,1 @@
+"""System 1 learned by flow matching: teacher, data collection, network, training, export and checks."""
