@@ -177,7 +177,7 @@ class TrackVectorEnv(gym.vector.VectorEnv):
             self.randomize_physics(which)
             self.randomize_look(which)
         self._start(which, options)
-        return self._observe(), {}
+        return self.observe(), {}
 
     def _start(self, which, options):
         u = self._uniform(which, 3)
@@ -211,9 +211,10 @@ class TrackVectorEnv(gym.vector.VectorEnv):
         reward = state["progress_m"] - before - (bad & ~bad_before)
         terminated = bad if self.terminate_on_infraction else np.zeros(self.num_envs, bool)
         truncated = state["steps"] >= self.max_steps if self.max_steps else np.zeros(self.num_envs, bool)
-        return self._observe(), reward, terminated, truncated, {}
+        return self.observe(), reward, terminated, truncated, {}
 
-    def _observe(self) -> dict:
+    def observe(self) -> dict:
+        """The observation as things stand now (after `place`, say)."""
         state = self._state
         observation = {
             "speed": state["speed_mps"].astype(np.float32),

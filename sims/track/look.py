@@ -90,7 +90,7 @@ def _colour(draws, nominal, spread, strength, free=0.0):
 def sample_looks(u: np.ndarray, r: Randomization, out: np.ndarray) -> None:
     """Fill `out` (n, LOOK) from uniform numbers `u` (n, LOOK_DRAWS)."""
     d = _Draws(u)
-    grey = d.between(0.10, 0.60, 0.27, r.colours)[:, None]
+    grey = d.between(0.12, 0.62, 0.34, r.colours)[:, None]
     out["road"] = grey * np.array([1.0, 0.97, 0.82]) * (1 + 0.25 * (_colour(d, (0.5,) * 3, 0.8, r.colours, 0.25) - 0.5))
     any_floor = np.stack([d.next() for _ in range(3)], 1)
     own_off = (d.next() < 0.45 * r.colours)[:, None]
@@ -104,25 +104,25 @@ def sample_looks(u: np.ndarray, r: Randomization, out: np.ndarray) -> None:
     kind = d.next()
     white, orange = (kind < 0.2 * r.colours)[:, None], (kind > 1 - 0.1 * r.colours)[:, None]
     out["divider"] = np.where(white, np.array([0.9, 0.9, 0.85]), np.where(orange, np.array([0.9, 0.4, 0.08]), yellow))
-    out["edge_w"] = d.between(0.025, 0.075, 0.05, r.lines)
+    out["edge_w"] = d.between(0.025, 0.09, 0.06, r.lines)
     out["edge_style"] = d.choice([0.85, 0.13, 0.02], r.lines)
-    out["divider_w"] = d.between(0.02, 0.06, 0.045, r.lines)
+    out["divider_w"] = d.between(0.02, 0.08, 0.055, r.lines)
     out["divider_style"] = d.choice([0.78, 0.09, 0.08, 0.05], r.lines)
     out["dash_on"] = d.between(0.10, 0.40, 0.20, r.lines)
     out["dash_off"] = d.between(0.08, 0.45, 0.20, r.lines)
     out["dash_phase"] = d.next()
     out["wear"] = d.between(0.0, 0.35, 0.05, r.lines)
     out["texture"] = d.between(0.0, 0.30, 0.10, r.light)
-    out["texture_scale"] = 1.0 / d.between(0.01, 0.06, 0.03, r.light)
+    out["texture_scale"] = 1.0 / d.between(0.006, 0.025, 0.015, r.light)
     out["reflection"] = d.between(0.0, 0.55, 0.25, r.light)
-    out["light"] = np.exp(d.between(np.log(0.55), np.log(1.6), 0.0, r.light))
+    out["light"] = np.exp(d.between(np.log(0.65), np.log(1.7), 0.1, r.light))
     out["cast"] = np.stack([d.between(0.85, 1.15, 1.02, r.light), d.between(0.9, 1.1, 1.0, r.light),
                             d.between(0.7, 1.2, 0.90, r.light)], 1)  # fmt: skip
     out["curve"] = d.between(-0.35, 0.6, 0.2, r.light)
     out["vignette"] = d.between(0.0, 0.5, 0.2, r.sensor)
     out["blur"] = d.between(0.0, 0.33, 0.2, r.sensor)
     out["motion"] = d.between(0.0, 1.0, 0.4, r.sensor)
-    out["noise"] = d.between(0.0, 14.0, 4.0, r.sensor)
+    out["noise"] = 10.0 * d.between(0.0, 1.0, 0.55, r.sensor) ** 2
     out["pano"] = np.where(d.next() < r.clutter, (d.next() * PANORAMAS).astype(int), 0)
     out["pano_shift"] = (d.next() * PANO_COLUMNS).astype(int)
     out["pano_gain"] = np.stack([d.between(0.6, 1.3, 1.0, r.clutter) for _ in range(3)], 1)

@@ -17,11 +17,18 @@ def _rectangle(image, rng, column, width, bottom, top, colour):
     image[bottom:top, columns] = colour
 
 
+def _muted(rng, bright):
+    """Mostly greyish colour up to `bright`, now and then a strong one."""
+    grey = rng.uniform(0.1, 1.0)
+    spread = 0.2 if rng.random() < 0.7 else 0.9
+    return bright * np.clip(grey + spread * rng.uniform(-0.7, 0.7, 3), 0.0, 1.0)
+
+
 def _hall(rng, dark):
     """Dark hall: things standing on the floor, posts, lamps under the ceiling. Row 0 is the horizon."""
     image = np.empty((PANO_ROWS, PANO_COLUMNS, 3))
-    wall = rng.uniform(0.03, 0.18, 3) if dark else rng.uniform(0.35, 0.8, 3)
-    ceiling = rng.uniform(0.0, 0.08, 3) if dark else rng.uniform(0.3, 0.9, 3)
+    wall = _muted(rng, 0.25) if dark else _muted(rng, 0.4) + 0.3
+    ceiling = _muted(rng, 0.08) if dark else _muted(rng, 0.5) + 0.3
     blend = np.clip((np.arange(PANO_ROWS) - 6) / 12, 0, 1)[:, None, None]
     image[:] = wall * (1 - blend) + ceiling * blend
     for _ in range(rng.integers(10, 60)):
@@ -30,13 +37,13 @@ def _hall(rng, dark):
         colour = bright * (1 + 0.5 * rng.uniform(-1, 1, 3) * (rng.random() < 0.5))
         _rectangle(image, rng, rng.integers(PANO_COLUMNS), rng.integers(3, 40), 0, height, colour)
     for _ in range(rng.integers(0, 4)):
-        _rectangle(image, rng, rng.integers(PANO_COLUMNS), rng.integers(6, 25), 0, 40, rng.uniform(0.05, 0.8, 3))
+        _rectangle(image, rng, rng.integers(PANO_COLUMNS), rng.integers(6, 25), 0, 40, _muted(rng, 0.6))
     for _ in range(rng.integers(5, 60)):
         low = rng.integers(0, 6)
         _rectangle(image, rng, rng.integers(PANO_COLUMNS), rng.integers(1, 4), low, low + rng.integers(2, 9),
-                   rng.uniform(0.0, 1.0, 3) * rng.uniform(0.2, 1.0))  # fmt: skip
-    for _ in range(rng.integers(0, 20)):
-        _rectangle(image, rng, rng.integers(PANO_COLUMNS), 1 + rng.integers(2), 0, PANO_ROWS, rng.uniform(0.05, 0.5, 3))
+                   _muted(rng, 1.0))  # fmt: skip
+    for _ in range(rng.integers(0, 12)):
+        _rectangle(image, rng, rng.integers(PANO_COLUMNS), 1 + rng.integers(2), 0, PANO_ROWS, _muted(rng, 0.3))
     for _ in range(rng.integers(10, 120) if dark else rng.integers(0, 30)):
         low = int(6 + 40 * rng.random() ** 2)
         warm = np.array([1.0, rng.uniform(0.85, 1.0), rng.uniform(0.6, 1.0)]) * rng.uniform(0.7, 1.6)

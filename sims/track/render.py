@@ -124,7 +124,9 @@ def _tape(look, wx, wy):
 
 
 @njit(cache=True, fastmath=True)
-def _ground_row(look, road, samples, grid_s, pano, texture, turn, code, d_row, d_before, x_row, y_row, image, classes):
+def _ground_row(
+    look, road, samples, grid_s, pano, texture, turn, along, across, code, d_row, d_before, x_row, y_row, image, classes
+):
     """Shade one row: ground pixels by distance to the lines, the others from the panorama."""
     width = len(code)
     scale = look.texture_scale
@@ -143,15 +145,14 @@ def _ground_row(look, road, samples, grid_s, pano, texture, turn, code, d_row, d
         kind, cover, footprint = OFF_ROAD, np.float32(0.0), np.float32(0.02)
         if d < 1e5:
             before, after = d_row[max(col - 1, 0)], d_row[min(col + 1, width - 1)]
-            across = abs(after - before) * np.float32(0.5)
-            down = abs(d - d_before[col])
-            footprint = max(across, down)
+            footprint = max(abs(after - before) * np.float32(0.5), abs(d - d_before[col]))
             footprint = footprint if footprint < 3.0 else np.float32(0.02)
             footprint = max(footprint, np.float32(0.004))
             kind, cover = _line(look, road, samples, grid_s, wx, wy, d, footprint)
         base = kind % 10
         line = kind // 10
-        blotch = texture[int(wy * scale) & 255, int(wx * scale) & 255] * look.texture
+        fade = look.texture / (np.float32(1.0) + np.float32(0.3) * (along[col] * along[col] + across[col] * across[col]))
+        blotch = texture[int(wy * scale) & 255, int(wx * scale) & 255] * fade
         blotch = max(np.float32(1.0) + blotch, np.float32(0.3))
         if base == OFF_ROAD and look.tape_style == 1 and line == 0 and _tape(look, wx, wy) > 0:
             for ch in range(3):
@@ -294,8 +295,8 @@ def _draw_one(i, views, state, meta, samples, grid_d, grid_s, actors, counts, im
         if row == 0:
             d_before[:] = d_row
         _ground_row(
-            look, road, samples, grid_s, pano[look.pano], texture, turn, code[i, row], d_row, d_before, x_row, y_row,
-            image[row], classes[row],
+            look, road, samples, grid_s, pano[look.pano], texture, turn, along[i, row], across[i, row], code[i, row],
+            d_row, d_before, x_row, y_row, image[row], classes[row],
         )  # fmt: skip
     props = np.empty((MAX_PROPS, 12))
     count = _collect(e, look, road, samples, grid_d, actors[i], counts[i], props)
