@@ -19,10 +19,9 @@ import numpy as np
 from PIL import Image
 
 from bridge.link import FrameArrived, PlannerIo, PlannerLink
-from bridge.messages import Command, CommandAck, Hello, Plan, Stop, Timings, Welcome
+from bridge.messages import Command, CommandAck, Hello, Stop, Timings, Welcome
 from bridge.planning import PlanAnswer, PlanError, PlannerBackend, PlanRequest
-from planner.guard import check_plan
-from planner.session import PlannerSession
+from planner.session import Outcome, PlannerSession
 
 log = logging.getLogger("pacenote.planner")
 
@@ -168,17 +167,17 @@ class PlannerServer:
         if isinstance(answer, PlanError):
             self._fail(job, str(answer))
             return
-        found = check_plan(answer, job.request)
         total_s = time.monotonic() - job.arrived.t_arrival_ns * 1e-9
         timings = Timings(queue_s=job.queue_s, model_s=answer.model_s, total_s=max(total_s, 0.0))
-        if found:
-            self.problems["guard"] += 1
-            self._write(_record(job, answer, found, None, timings))
-            return
         with self._lock:
-            plan = job.session.plan(job.arrived.frame, job.request, answer, model=self.backend.name, timings=timings)
-        self._io.submit_plan(job.arrived.car_id, plan)
-        self._write(_record(job, answer, found, plan, timings))
+            outcome = job.session.finish(
+                job.request, answer, job.arrived.frame, model=self.backend.name, timings=timings
+            )
+        if outcome.plan is not None:
+            self._io.submit_plan(job.arrived.car_id, outcome.plan)
+        else:
+            self.problems["guard"] += 1
+        self._write(_record(job, answer, outcome, timings))
 
     def _fail(self, job: _Job, error: str) -> None:
         self.problems["no_plan"] += 1
@@ -219,11 +218,18 @@ def _command_of(request: PlanRequest) -> dict | None:
     return None if command is None else {"id": command.id, "text": command.text, "age_s": round(command.age_s, 3)}
 
 
-def _record(job: _Job, answer: PlanAnswer, found: list[str], plan: Plan | None, timings: Timings) -> dict:
-    """One line of the planner's log. `seq` is the plan's (None: not sent), `guard` lists why it was not sent."""
+def _record(job: _Job, answer: PlanAnswer, outcome: Outcome, timings: Timings) -> dict:
+    """One line of the planner's log. `seq` is the plan's, None when `guard` lists why none was sent."""
+    verdict = None
+    if answer.verdict is not None and job.request.command is not None:
+        verdict = {
+            "command_id": job.request.command.id,
+            "verdict": str(answer.verdict),
+            "reason": answer.verdict_reason,
+        }
     return {
         **_reference(job.arrived),
-        "seq": plan.seq if plan else None,
+        "seq": outcome.plan.seq if outcome.plan else None,
         "command": _command_of(job.request),
         "prompt": answer.prompt,
         "raw": answer.raw,
@@ -231,8 +237,8 @@ def _record(job: _Job, answer: PlanAnswer, found: list[str], plan: Plan | None, 
         "intent": str(answer.intent),
         "waypoints": [[round(w.x_m, 4), round(w.y_m, 4), round(w.v_mps, 4)] for w in answer.waypoints],
         "lane": answer.lane,
-        "verdict": {"verdict": str(answer.verdict), "reason": answer.verdict_reason} if answer.verdict else None,
-        "guard": found,
+        "verdict": verdict,
+        "guard": list(outcome.problems),
         "cruise_mps": round(job.request.cruise_mps, 3),
         "timings": {k: round(v, 4) for k, v in timings.model_dump().items()},
     }

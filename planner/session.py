@@ -12,7 +12,8 @@ import numpy as np
 
 from bridge.clock import NS_PER_S
 from bridge.messages import Command, CommandVerdict, Frame, Hello, Intent, Plan, Timings, Verdict
-from bridge.planning import CommandInForce, PlanAnswer, PlanRequest
+from bridge.planning import CommandInForce, PlanAnswer, PlanError, PlanRequest
+from planner.guard import check_plan
 
 TTL_S = 2.0
 CRUISE_FRACTION = 0.8  # of the reference speed, until a command has changed it
@@ -32,8 +33,16 @@ class _Order:
     fastest_mps: float = 0.0
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an answer: the plan to send, or None and why not."""
+
+    plan: Plan | None
+    problems: tuple[str, ...] = ()
+
+
 class PlannerSession:
-    """Memory of one car. A cycle: `request` for a frame, a backend's answer, `plan` for what is sent.
+    """Memory of one car. A cycle: `request` for a frame, a backend's answer, `finish` for what is sent.
 
     `cruise_mps`: the speed kept without a command; by default CRUISE_FRACTION of the profile's reference speed.
     """
@@ -94,11 +103,22 @@ class PlannerSession:
             image_interval_s=interval_s,
         )
 
-    def plan(
-        self, frame: Frame, request: PlanRequest, answer: PlanAnswer, *, model: str, timings: Timings | None = None
-    ) -> Plan:
-        """The plan to send for an answer that the guard has passed; the memory moves on. An answer to a command that
-        has been replaced meanwhile is still sent, under that command's id."""
+    def finish(
+        self,
+        request: PlanRequest,
+        answer: PlanAnswer | PlanError,
+        frame: Frame,
+        *,
+        model: str = "unknown",
+        timings: Timings | None = None,
+    ) -> Outcome:
+        """Pass a backend's answer through the guard and, where it passes, make the plan to send; the memory moves on.
+        An answer to a command that has been replaced meanwhile is still sent, under that command's id."""
+        if isinstance(answer, PlanError):
+            return Outcome(None, (str(answer),))
+        problems = check_plan(answer, request)
+        if problems:
+            return Outcome(None, tuple(problems))
         verdict = None
         if request.command is not None and answer.verdict is not None:
             reason = answer.verdict_reason[:2000]
@@ -106,7 +126,7 @@ class PlannerSession:
             if self._order is not None and self._order.id == request.command.id:
                 self._follow_up(self._order, answer)
         self._seq += 1
-        return Plan(
+        plan = Plan(
             session_id=self.session_id,
             seq=self._seq,
             frame_seq=frame.seq,
@@ -119,6 +139,7 @@ class PlannerSession:
             model=model,
             timings=timings or Timings(model_s=answer.model_s, total_s=answer.model_s),
         )
+        return Outcome(plan)
 
     def _follow_up(self, order: _Order, answer: PlanAnswer) -> None:
         if order.start_lane is None:
