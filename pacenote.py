@@ -55,6 +55,62 @@ def _client_keys(folder: Path | None, name: str):
     return ClientKeys(load(folder, name), load_public(folder / "planner.key"))
 
 
+@planner_app.command("serve")
+def planner_serve(
+    planner: Annotated[str, typer.Option(help="nano, the path of a model folder, openai:URL, or expert.")] = "nano",
+    bind: Annotated[str, typer.Option(help="Where to listen; port 0 takes a free one.")] = ADDRESS,
+    keys_dir: Keys = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Beyond loopback without keys.")] = False,
+    run: Annotated[Path | None, typer.Option(help="Leave a run folder with every plan.")] = None,
+    log: Annotated[Path | None, typer.Option(help="Append every plan to this file (JSON lines).")] = None,
+    threads: Annotated[int | None, typer.Option(help="Processor threads for the model.")] = None,
+    model: Annotated[str | None, typer.Option(help="Which model of an OpenAI-compatible server.")] = None,
+) -> None:
+    """The planner alone, for many cars. Ends with Ctrl-C."""
+    from training.serving import planner_run_folder, serve
+
+    if run is not None:
+        log = planner_run_folder(run, {"planner": planner, "bind": bind})
+    serve(planner, bind, keys_dir=keys_dir, insecure=insecure, log_file=log, threads=threads, model=model)
+
+
+@car_app.command("drive")
+def car_drive(
+    car: Annotated[Path, typer.Option(help="The car: configs/car/….yaml.")],
+    server: Server = ADDRESS,
+    controller: Annotated[str | None, typer.Option(help="Instead of the configuration's.")] = None,
+    keys_dir: Keys = None,
+    stop_bind: Annotated[str | None, typer.Option(help="Listen here for stops that do not pass the planner.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Drive for so long; until Ctrl-C by default.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Run folder; runs/<time>-car by default.")] = None,
+) -> None:
+    """The controller alone, on the car, against a remote planner."""
+    from bridge.keys import ServerKeys, load
+    from car.program import drive as drive_car
+    from car.settings import load_car_settings
+    from car.telemetry import Recorder
+    from cockpit.runs import RunWriter
+
+    settings = load_car_settings(car)
+    stop_keys = ServerKeys(load(keys_dir, "car"), keys_dir / "allowed") if keys_dir and stop_bind else None
+    with RunWriter(run, name="car", settings=settings.model_dump(mode="json")) as writer:
+        typer.echo(f"run folder: {writer.folder}")
+        recorder = Recorder(writer)
+        program = drive_car(
+            settings,
+            server,
+            keys=_client_keys(keys_dir, "car"),
+            stop_endpoint=stop_bind,
+            stop_keys=stop_keys,
+            controller=controller,
+            seconds=seconds,
+            on_tick=recorder.on_tick,
+            on_plan=recorder.on_plan,
+        )
+        stats = program.loop.stats()
+        writer.finish({"ticks": stats.ticks, "starved_ticks": stats.starved_ticks, "work_p99_s": stats.work_p99_s})
+
+
 @app.command()
 def say(
     text: Annotated[str, typer.Argument(help='The instruction, in English or Chinese: "overtake on the left".')],

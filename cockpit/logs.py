@@ -51,8 +51,8 @@ def _plan_text(entry: dict) -> str:
         line += f" · to x {points[-1][0]:.2f} y {points[-1][1]:+.2f} m at {points[0][2]:.2f}→{points[-1][2]:.2f} m/s"
     age, total = entry.get("age_on_arrival_s"), (entry.get("timings") or {}).get("total_s")
     line += f" · [dim]planner {_number(total, '.3f')} s, age {_number(age, '.3f')} s[/dim]"
-    for key in ("rejected", "guard"):
-        if entry.get(key) not in (None, "ok", True):
+    for key in ("rejected", "guard", "error"):
+        if entry.get(key) and entry[key] != "ok":
             line += f" · [red]{key}: {escape(str(entry[key]))}[/red]"
     if entry.get("reasoning"):
         line += f"\n             {escape(entry['reasoning'])}"

@@ -1,5 +1,4 @@
-"""`pacenote evaluate`: from the command line's words to settings, and the report as a table. The evaluation itself is in
-`evaluate.py`."""
+"""`pacenote evaluate`: from the command line to settings, and the report as a table. `evaluate.py` does the work."""
 
 from __future__ import annotations
 
