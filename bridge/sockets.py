@@ -43,20 +43,22 @@ def is_loopback(endpoint: str) -> bool:
 
 
 def make_server(context: zmq.Context, endpoint: str, keys: ServerKeys | None, insecure: bool):
-    """A bound ROUTER and its authenticator (None without keys). Raises LinkError where binding is refused or fails."""
+    """A bound ROUTER and its authenticator (None without keys). Raises LinkError where binding is refused or fails, and
+    KeyFileError where the allow-list's folder is missing."""
     if not (is_loopback(endpoint) or keys or insecure):
         raise LinkError(
             f"refusing to bind {endpoint}: other machines could reach it, and there are no CURVE keys. Make keys with "
             "`pacenote keys`, bind tcp://127.0.0.1:PORT, or say --insecure if you trust everyone on this network"
         )
+    provider = AllowList(keys.allowed) if keys else None
     socket = _with_options(context.socket(zmq.ROUTER))
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # sending to a peer that is gone is an error, not silence
     authenticator = None
     try:
-        if keys is not None:
-            authenticator = _authenticate(context, socket, keys)
+        if keys and provider:
+            authenticator = _authenticate(context, socket, keys, provider)
         socket.bind(endpoint)
-    except (zmq.ZMQError, ValueError) as error:
+    except zmq.ZMQError as error:
         socket.close(0)
         if authenticator is not None:
             authenticator.stop()
@@ -64,8 +66,7 @@ def make_server(context: zmq.Context, endpoint: str, keys: ServerKeys | None, in
     return socket, authenticator
 
 
-def _authenticate(context: zmq.Context, socket: zmq.Socket, keys: ServerKeys) -> ThreadAuthenticator:
-    provider = AllowList(keys.allowed)
+def _authenticate(context: zmq.Context, socket: zmq.Socket, keys: ServerKeys, provider: AllowList):
     authenticator = ThreadAuthenticator(context)
     authenticator.start()
     authenticator.configure_curve_callback("*", provider)
