@@ -102,8 +102,8 @@ class TrackVectorEnv(gym.vector.VectorEnv):
             self._across = np.empty((n, height, width), np.float32)
             self._code = np.empty((n, height, width), np.int32)
             self._noise = noise_table()
-            bank = panorama_bank().reshape(PANORAMAS, -1, 3)
-            self._views = (self.look, self.cameras, self._along, self._across, self._code, bank, floor_texture())
+            bank, floor = panorama_bank().reshape(PANORAMAS, -1), floor_texture().ravel()
+            self._views = (self.look, self.cameras, self._along, self._across, self._code, bank, floor)
 
     def _make_spaces(self):
         box = gym.spaces.Box

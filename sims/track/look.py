@@ -112,7 +112,7 @@ def sample_looks(u: np.ndarray, r: Randomization, out: np.ndarray) -> None:
     out["dash_off"] = d.between(0.08, 0.45, 0.20, r.lines)
     out["dash_phase"] = d.next()
     out["wear"] = d.between(0.0, 0.35, 0.05, r.lines)
-    out["texture"] = d.between(0.0, 0.30, 0.10, r.light)
+    out["texture"] = d.between(0.0, 0.25, 0.06, r.light)
     out["texture_scale"] = 1.0 / d.between(0.006, 0.025, 0.015, r.light)
     out["reflection"] = d.between(0.0, 0.55, 0.25, r.light)
     out["light"] = np.exp(d.between(np.log(0.65), np.log(1.7), 0.1, r.light))

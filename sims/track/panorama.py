@@ -72,8 +72,8 @@ def _smooth(image, rows, columns):
 
 @lru_cache(maxsize=1)
 def panorama_bank() -> np.ndarray:
-    """(PANORAMAS, PANO_ROWS + MIRROR_ROWS, PANO_COLUMNS, 3) uint8: rows above the horizon upwards, then the blurred
-    reflection downwards. 0..255 stands for a linear brightness of 0..1."""
+    """(PANORAMAS, PANO_ROWS + MIRROR_ROWS, PANO_COLUMNS) int32, red + 256 green + 65536 blue: rows above the horizon
+    upwards, then the blurred reflection downwards. 0..255 stands for a linear brightness of 0..1."""
     bank = np.empty((PANORAMAS, PANO_ROWS + MIRROR_ROWS, PANO_COLUMNS, 3), np.uint8)
     for k in range(PANORAMAS):
         rng = np.random.default_rng(7919 + k)
@@ -84,7 +84,8 @@ def panorama_bank() -> np.ndarray:
         full = np.zeros((MIRROR_ROWS, PANO_COLUMNS, 3))
         full[: len(mirror)] = mirror
         bank[k, PANO_ROWS:] = np.clip(_smooth(full, 4, 0) * 255, 0, 255)
-    return bank
+    packed = bank.astype(np.int32)
+    return packed[..., 0] | packed[..., 1] << 8 | packed[..., 2] << 16
 
 
 @lru_cache(maxsize=1)

@@ -27,17 +27,17 @@ def _lens_tables(limit2, fisheye, sines, cosines):
         cosines[k] = math.cos(a)
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, inline="always", fastmath=True)
 def _fast_atan2(y, x):
+    """Within 0.005 rad: good enough to pick a column of the panorama."""
     ax, ay = abs(x), abs(y)
-    low, high = min(ax, ay), max(ax, ay)
-    t = low / high if high > 0 else 0.0
+    t = min(ax, ay) / (max(ax, ay) + np.float32(1e-12))
     t2 = t * t
-    r = ((-0.0464964749 * t2 + 0.15931422) * t2 - 0.327622764) * t2 * t + t
+    r = t + t * t2 * (np.float32(-0.327622764) + t2 * (np.float32(0.15931422) + t2 * np.float32(-0.0464964749)))
     if ay > ax:
-        r = 1.57079637 - r
+        r = np.float32(1.57079637) - r
     if x < 0:
-        r = 3.14159274 - r
+        r = np.float32(3.14159274) - r
     return -r if y < 0 else r
 
 
@@ -61,7 +61,7 @@ def rotation(cam):
     return m
 
 
-@njit(cache=True)
+@njit(cache=True, fastmath=True)
 def _trace_one(cam, along, across, code):
     """Fill the tables (h, w) of one camera. Ground pixels: `along`, `across` are the ground point in the ego frame [m].
     Others: the direction divided by its upward part. `code`: panorama row * columns + column, bitwise inverted on the
@@ -69,35 +69,44 @@ def _trace_one(cam, along, across, code):
     height, width = along.shape
     f = focal_px(cam, width)
     m = rotation(cam)
-    sines, cosines = np.empty(TABLE + 2), np.empty(TABLE + 2)
+    sines, cosines = np.empty(TABLE + 2, np.float32), np.empty(TABLE + 2, np.float32)
     limit2 = (width * width + height * height) / (4.0 * f * f) * 1.001
     _lens_tables(limit2, cam.fisheye, sines, cosines)
-    scale = TABLE / limit2
+    scale = np.float32(TABLE / limit2)
+    m00, m01, m02 = np.float32(m[0, 0]), np.float32(m[0, 1]), np.float32(m[0, 2])
+    m10, m11, m12 = np.float32(m[1, 0]), np.float32(m[1, 1]), np.float32(m[1, 2])
+    m20, m21, m22 = np.float32(m[2, 0]), np.float32(m[2, 1]), np.float32(m[2, 2])
+    cam_x, cam_y, cam_z = np.float32(cam.x), np.float32(cam.y), np.float32(cam.z)
+    near_level = np.float32(-cam.z / FAR_M)
+    per_turn = np.float32(PANO_COLUMNS / (2.0 * math.pi))
+    inv_f, mid_u = np.float32(1.0 / f), np.float32(0.5 - 0.5 * width)
     for row in range(height):
-        v = (row + 0.5 - 0.5 * height) / f
+        v = np.float32((row + 0.5 - 0.5 * height) / f)
         for col in range(width):
-            u = (col + 0.5 - 0.5 * width) / f
+            u = (np.float32(col) + mid_u) * inv_f
             k = (u * u + v * v) * scale
-            i = int(k)
-            t = k - i
-            sine = sines[i] + t * (sines[i + 1] - sines[i])
-            forward = cosines[i] + t * (cosines[i + 1] - cosines[i])
+            i = np.uint32(k)
+            t = k - np.float32(i)
+            j = i + np.uint32(1)
+            sine = sines[i] + t * (sines[j] - sines[i])
+            forward = cosines[i] + t * (cosines[j] - cosines[i])
             left, up = -sine * u, -sine * v
-            dx = m[0, 0] * forward + m[0, 1] * left + m[0, 2] * up
-            dy = m[1, 0] * forward + m[1, 1] * left + m[1, 2] * up
-            dz = m[2, 0] * forward + m[2, 1] * left + m[2, 2] * up
-            column = int(_fast_atan2(dy, dx) * (PANO_COLUMNS / (2.0 * math.pi)) + PANO_COLUMNS) & (PANO_COLUMNS - 1)
-            if dz < -cam.z / FAR_M:
-                gain = -cam.z / dz
-                along[row, col] = cam.x + gain * dx
-                across[row, col] = cam.y + gain * dy
-                depth = min(int(-dz * MIRROR_ROWS), MIRROR_ROWS - 1) + PANO_ROWS
+            dx = m00 * forward + m01 * left + m02 * up
+            dy = m10 * forward + m11 * left + m12 * up
+            dz = m20 * forward + m21 * left + m22 * up
+            column = np.int32(_fast_atan2(dy, dx) * per_turn + np.float32(PANO_COLUMNS)) & (PANO_COLUMNS - 1)
+            if dz < near_level:
+                gain = -cam_z / dz
+                along[row, col] = cam_x + gain * dx
+                across[row, col] = cam_y + gain * dy
+                depth = min(np.int32(-dz * np.float32(MIRROR_ROWS)), MIRROR_ROWS - 1) + PANO_ROWS
                 code[row, col] = ~(depth * PANO_COLUMNS + column)
             else:
-                dz = max(dz, 1e-5)
-                along[row, col] = dx / dz
-                across[row, col] = dy / dz
-                code[row, col] = min(int(dz * PANO_ROWS), PANO_ROWS - 1) * PANO_COLUMNS + column
+                dz = max(dz, np.float32(1e-5))
+                gain = np.float32(1.0) / dz
+                along[row, col] = dx * gain
+                across[row, col] = dy * gain
+                code[row, col] = min(np.int32(dz * np.float32(PANO_ROWS)), PANO_ROWS - 1) * PANO_COLUMNS + column
 
 
 @njit(cache=True)

@@ -25,9 +25,9 @@ OUTSIDE_D = np.float32(1e6)
 
 @njit(cache=True, inline="always", fastmath=True)
 def _cell(road, wx, wy):
-    """(index of the cell's first corner, fractions); index -1 outside the grid."""
-    fx = (wx - road.x0) * road.inv_cell
-    fy = (wy - road.y0) * road.inv_cell
+    """(index of the cell's first corner, fractions) of a point given from the grid's corner; index -1 outside."""
+    fx = wx * road.inv_cell
+    fy = wy * road.inv_cell
     ix, iy = int(fx), int(fy)
     if fx < 0 or fy < 0 or ix >= road.nx - 1 or iy >= road.ny - 1:
         return -1, 0.0, 0.0
@@ -50,24 +50,30 @@ def _s_at(road, grid_s, wx, wy):
 
 @njit(cache=True, fastmath=True)
 def _d_row(e, road, grid_d, along, across, code, d_row, x_row, y_row):
-    """Signed distance and world position for a row of pixels; OUTSIDE_D above the horizon."""
-    c, s = math.cos(e.yaw_rad), math.sin(e.yaw_rad)
-    nx = road.nx
+    """Signed distance and position from the grid's corner for a row of pixels; OUTSIDE_D where there is no road."""
+    c, s = np.float32(math.cos(e.yaw_rad)), np.float32(math.sin(e.yaw_rad))
+    ex, ey = np.float32(e.x_m - road.x0), np.float32(e.y_m - road.y0)
+    nx, inv = road.nx, np.float32(road.inv_cell)
+    limit_x, limit_y = np.float32(nx - 1), np.float32(road.ny - 1)
+    start = road.grid
     for col in range(len(along)):
-        if code[col] >= 0:
-            d_row[col] = OUTSIDE_D
-            continue
         gx, gy = along[col], across[col]
-        wx = e.x_m + c * gx - s * gy
-        wy = e.y_m + s * gx + c * gy
+        wx = ex + c * gx - s * gy
+        wy = ey + s * gx + c * gy
         x_row[col] = wx
         y_row[col] = wy
-        k, tx, ty = _cell(road, wx, wy)
-        if k < 0:
+    for col in range(len(along)):
+        fx, fy = x_row[col] * inv, y_row[col] * inv
+        if code[col] >= 0 or fx < 0 or fy < 0 or fx >= limit_x or fy >= limit_y:
             d_row[col] = OUTSIDE_D
             continue
-        low = grid_d[k] + tx * (grid_d[k + 1] - grid_d[k])
-        high = grid_d[k + nx] + tx * (grid_d[k + nx + 1] - grid_d[k + nx])
+        ix, iy = np.int32(fx), np.int32(fy)
+        tx, ty = fx - np.float32(ix), fy - np.float32(iy)
+        k = np.uint64(start + iy * nx + ix)
+        above = k + np.uint64(nx)
+        one = np.uint64(1)
+        low = grid_d[k] + tx * (grid_d[k + one] - grid_d[k])
+        high = grid_d[above] + tx * (grid_d[above + one] - grid_d[above])
         d_row[col] = low + ty * (high - low)
 
 
@@ -128,47 +134,64 @@ def _ground_row(
     look, road, samples, grid_s, pano, texture, turn, along, across, code, d_row, d_before, x_row, y_row, image, classes
 ):
     """Shade one row: ground pixels by distance to the lines, the others from the panorama."""
+    # everything that stays is read once: stores into the image could alias the records, as the compiler sees it
     width = len(code)
-    scale = look.texture_scale
+    scale, spread, wear = look.texture_scale, look.texture, look.wear
+    sky_r, sky_g, sky_b = look.pano_gain[0] / 255, look.pano_gain[1] / 255, look.pano_gain[2] / 255
+    shine_r, shine_g, shine_b = look.reflection * sky_r, look.reflection * sky_g, look.reflection * sky_b
+    road_r, road_g, road_b = look.road[0], look.road[1], look.road[2]
+    off_r, off_g, off_b = look.off[0], look.off[1], look.off[2]
+    edge_r, edge_g, edge_b = look.edge[0], look.edge[1], look.edge[2]
+    mid_r, mid_g, mid_b = look.divider[0], look.divider[1], look.divider[2]
+    taped = look.tape_style == 1
+    right, left, lanes = np.float32(-road.right), np.float32(road.left), np.int32(road.lanes)
+    lane = (left - right) / np.float32(lanes)
+    inv_lane, uniform = np.float32(1.0) / lane, road.uniform
+    band = np.float32(2.0) * max(look.edge_w, look.divider_w)
+    columns = np.int32(PANO_COLUMNS - 1)
+    turn = np.int32(turn)
+    half = np.float32(0.5)
     for col in range(width):
         key = code[col]
         if key >= 0:
-            at = (key & ~(PANO_COLUMNS - 1)) + ((key + turn) & (PANO_COLUMNS - 1))
-            for ch in range(3):
-                image[3 * col + ch] = pano[at, ch] * (look.pano_gain[ch] * np.float32(1 / 255))
+            packed = pano[(key & ~columns) + ((key + turn) & columns)]
+            image[3 * col] = np.float32(packed & 255) * sky_r
+            image[3 * col + 1] = np.float32((packed >> 8) & 255) * sky_g
+            image[3 * col + 2] = np.float32((packed >> 16) & 255) * sky_b
             classes[col] = SKY
             continue
         key = ~key
-        at = (key & ~(PANO_COLUMNS - 1)) + ((key + turn) & (PANO_COLUMNS - 1))
-        d = d_row[col]
-        wx, wy = x_row[col], y_row[col]
-        kind, cover, footprint = OFF_ROAD, np.float32(0.0), np.float32(0.02)
+        packed = pano[(key & ~columns) + ((key + turn) & columns)]
+        d, wx, wy = d_row[col], x_row[col], y_row[col]
+        range2 = along[col] * along[col] + across[col] * across[col]
+        blotch = texture[(np.int32(wy * scale) & 255) * 256 + (np.int32(wx * scale) & 255)]
+        blotch = np.float32(1.0) + blotch * spread / (np.float32(1.0) + np.float32(0.3) * range2)
+        blotch = max(blotch, np.float32(0.3))
+        on_road = right <= d <= left
+        line, cover = 0, np.float32(0.0)
         if d < 1e5:
             before, after = d_row[max(col - 1, 0)], d_row[min(col + 1, width - 1)]
-            footprint = max(abs(after - before) * np.float32(0.5), abs(d - d_before[col]))
-            footprint = footprint if footprint < 3.0 else np.float32(0.02)
-            footprint = max(footprint, np.float32(0.004))
-            kind, cover = _line(look, road, samples, grid_s, wx, wy, d, footprint)
-        base = kind % 10
-        line = kind // 10
-        fade = look.texture / (np.float32(1.0) + np.float32(0.3) * (along[col] * along[col] + across[col] * across[col]))
-        blotch = texture[int(wy * scale) & 255, int(wx * scale) & 255] * fade
-        blotch = max(np.float32(1.0) + blotch, np.float32(0.3))
-        if base == OFF_ROAD and look.tape_style == 1 and line == 0 and _tape(look, wx, wy) > 0:
-            for ch in range(3):
-                image[3 * col + ch] = look.tape[ch]
-            classes[col] = OFF_ROAD
-            continue
-        cover *= np.float32(1.0) - look.wear * min(max(blotch - np.float32(0.6), np.float32(0.0)), np.float32(1.0))
-        for ch in range(3):
-            floor = look.road[ch] if base == ROAD else look.off[ch]
-            value = floor * blotch
-            if line > 0:
-                paint = look.edge[ch] if line == EDGE_LINE else look.divider[ch]
-                value += cover * (paint - value)
-            value += look.reflection * pano[at, ch] * (look.pano_gain[ch] * np.float32(1 / 255))
-            image[3 * col + ch] = value
-        classes[col] = line if line > 0 and cover > 0.5 else base
+            footprint = max(abs(after - before) * half, abs(d - d_before[col]))
+            footprint = max(footprint if footprint < 3.0 else np.float32(0.02), np.float32(0.004))
+            border = min(max(math.floor((d - right) * inv_lane + half), np.float32(0.0)), np.float32(lanes))
+            if abs(d - right - border * lane) < band + footprint or not uniform:
+                kind, cover = _line(look, road, samples, grid_s, wx, wy, d, footprint)
+                on_road, line = kind % 10 == ROAD, kind // 10
+                cover *= np.float32(1.0) - wear * min(max(blotch - np.float32(0.6), np.float32(0.0)), np.float32(1.0))
+        if on_road:
+            r, g, b = road_r * blotch, road_g * blotch, road_b * blotch
+        else:
+            r, g, b = off_r * blotch, off_g * blotch, off_b * blotch
+            if taped and line == 0 and _tape(look, wx, wy) > 0:
+                r, g, b = look.tape[0], look.tape[1], look.tape[2]
+        if line == EDGE_LINE:
+            r, g, b = r + cover * (edge_r - r), g + cover * (edge_g - g), b + cover * (edge_b - b)
+        elif line == DIVIDER:
+            r, g, b = r + cover * (mid_r - r), g + cover * (mid_g - g), b + cover * (mid_b - b)
+        image[3 * col] = r + np.float32(packed & 255) * shine_r
+        image[3 * col + 1] = g + np.float32((packed >> 8) & 255) * shine_g
+        image[3 * col + 2] = b + np.float32((packed >> 16) & 255) * shine_b
+        classes[col] = line if line > 0 and cover > half else ROAD if on_road else OFF_ROAD
 
 
 @njit(cache=True)
@@ -220,10 +243,10 @@ def _collect(e, look, road, samples, grid_d, actors, actor_count, props):
             out = look.cone_off + 0.3 * _hash01(look.seed, slot, side + 4)
             d = left + out if side == 0 else -right - out
             x, y = x - d * math.sin(yaw), y + d * math.cos(yaw)
-            cell, _, _ = _cell(road, x, y)
+            cell, _, _ = _cell(road, x - road.x0, y - road.y0)
             if cell >= 0 and -right - 0.1 < grid_d[cell] < left + 0.1:
                 continue
-            size = 0.8 + 0.5 * _hash01(look.seed, 1, 9)
+            size = 0.8 + 0.5 * _hash01(look.seed, slot, 9)
             count = _add(
                 props, count, e, CONE, x, y, yaw, 0.13 * size, 0.13 * size, 0.2 * size, look.cone[0], look.cone[1],
                 look.cone[2], look.cone_band,
