@@ -26,7 +26,6 @@ from bridge.vehicle import Sensors
 from controller.core import Controller
 from controller.policies import load_policy
 from controller.settings import ControllerSettings
-from planner.guard import check_plan
 from planner.session import PlannerSession
 from sims.judge import EpisodeResult, Judge
 from sims.random_road import random_road
@@ -146,7 +145,7 @@ def evaluate(
     *,
     profile: VehicleProfile | None = None,
     on_episode: Callable[[dict], None] | None = None,
-    on_plan: Callable[[Episode, PlanRequest, PlanAnswer | PlanError, list[str]], None] | None = None,
+    on_plan: Callable[[Episode, PlanRequest, PlanAnswer | PlanError, Sequence[str]], None] | None = None,
     watch: Callable[[int, Episode, TrackVectorEnv, int], None] | None = None,
 ) -> dict:
     """Run the suite; returns the report of DESIGN 9. `on_episode` is called with each finished episode's entry,
@@ -268,15 +267,13 @@ def _answer(batch, asked, backend, delay_s, tick, on_plan) -> None:
     for (i, request, frame), answer in zip(asked, answers, strict=True):
         episode = batch[i]
         episode.free_at = tick + busy_ticks
-        # As the server does it: an answer that is no plan, or one that the guard finds fault with, is not sent.
-        problems = [str(answer)] if isinstance(answer, PlanError) else check_plan(answer, request)
+        outcome = episode.session.finish(request, answer, frame, model=backend.name)
         if on_plan:
-            on_plan(episode, request, answer, problems)
-        if problems:
+            on_plan(episode, request, answer, outcome.problems)
+        if outcome.plan is None:
             episode.unsent += 1
             continue
-        plan = episode.session.plan(frame, request, answer, model=backend.name)
-        episode.pending.append((tick + delay_ticks, plan))
+        episode.pending.append((tick + delay_ticks, outcome.plan))
         episode.plans += 1
 
 
