@@ -143,7 +143,7 @@ class PlannerLink:
     @property
     def car_ids(self) -> list[str]:
         """Cars that have a session."""
-        return sorted(self._by_id)
+        return sorted(list(self._by_id))  # the list is taken at once: other threads may ask while cars come and go
 
     def session_id(self, car_id: str) -> str | None:
         """The car's present session."""

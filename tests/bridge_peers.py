@@ -19,6 +19,8 @@ def until(condition, *pumps, timeout_s=10.0):
         assert time.monotonic() < deadline_s, "waited in vain"
         for pump in pumps:
             pump()
+        if not pumps:  # another thread does the work: leave it the processor
+            time.sleep(0.001)
 
 
 class Planner:

@@ -119,7 +119,7 @@ def test_stop_passes_a_model_that_hangs(desk, driver, operator):
     assert ack.accepted
     until(lambda: driver.car.stops)
     assert driver.car.stops[0] == m.Stop(car_id="donkey", reason="test")
-    assert desk.stops[0] == ("donkey", ("donkey",))
+    until(lambda: desk.stops == [("donkey", ("donkey",))])
     assert driver.car.link.connected
 
 
