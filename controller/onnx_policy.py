@@ -91,7 +91,7 @@ def read_card(path: Path, session: onnxruntime.InferenceSession | None = None) -
     try:
         return BundleCard.model_validate_json(text)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'card'}: {e['msg']}" for e in error.errors()[:4])
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'card'}: {e['msg']}" for e in error.errors()[:8])
         raise BundleError(f"{path}: malformed card: {problems}") from error
 
 

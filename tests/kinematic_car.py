@@ -1,4 +1,4 @@
-"""A car on an endless plane for controller tests: kinematic bicycle, actuator delay, drag; virtual time, no pictures."""
+"""A car on an endless plane for controller tests: kinematic bicycle, actuator delay, drag, virtual time."""
 
 from __future__ import annotations
 
