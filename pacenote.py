@@ -55,6 +55,41 @@ def _client_keys(folder: Path | None, name: str):
     return ClientKeys(load(folder, name), load_public(folder / "planner.key"))
 
 
+@app.command()
+def drive(
+    world: World = "track",
+    track: Annotated[str, typer.Option(help="random (a road from --seed), or a racetrack file.")] = "random",
+    planner: Planner = "nano",
+    controller: Controller = "flow",
+    say_at: Annotated[
+        list[str] | None,
+        typer.Option("--say", metavar='"SECONDS: TEXT"', help="A command on the timeline; repeatable."),
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="How long to drive.")] = 30.0,
+    run: Annotated[Path | None, typer.Option(help="Run folder; runs/<time>-drive by default.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Road, look and physics follow from it.")] = None,
+    keep_frames: Annotated[bool, typer.Option("--keep-frames", help="Keep the camera frames, for `replay`.")] = False,
+    json_file: Json = None,
+) -> None:
+    """Drive a simulated world with both layers as processes over ZeroMQ, and leave a run folder with a film."""
+    from bridge.names import choose
+    from training.drive_scene import DEFAULT_SAY, DEFAULT_SEED, DriveSettings, parse_say
+    from training.simulate import drive as run_drive
+
+    settings = DriveSettings(
+        world=choose(world, ("track",), "world"),
+        track=track,
+        planner=planner,
+        controller=controller,
+        timeline=tuple(sorted(parse_say(text) for text in (DEFAULT_SAY if say_at is None else say_at))),
+        seconds=seconds,
+        seed=DEFAULT_SEED if seed is None else seed,
+    )
+    result = run_drive(settings, run, keep_frames=keep_frames)
+    _write(json_file, result)
+    raise typer.Exit(0 if result["success"] else 1)
+
+
 @planner_app.command("serve")
 def planner_serve(
     planner: Annotated[str, typer.Option(help="nano, the path of a model folder, openai:URL, or expert.")] = "nano",
@@ -67,11 +102,16 @@ def planner_serve(
     model: Annotated[str | None, typer.Option(help="Which model of an OpenAI-compatible server.")] = None,
 ) -> None:
     """The planner alone, for many cars. Ends with Ctrl-C."""
-    from training.serving import planner_run_folder, serve
+    from planner.serve import serve
+    from planner.settings import ServeSettings
+    from training.backends import load_backend
 
     if run is not None:
-        log = planner_run_folder(run, {"planner": planner, "bind": bind})
-    serve(planner, bind, keys_dir=keys_dir, insecure=insecure, log_file=log, threads=threads, model=model)
+        from cockpit.runs import start_planner_run
+
+        log = start_planner_run(run, {"planner": planner, "bind": bind})
+    settings = ServeSettings(bind=bind, keys=keys_dir, insecure=insecure, log=log)
+    serve(settings, load_backend(planner, threads=threads, model=model), say=lambda text: print(text, flush=True))
 
 
 @car_app.command("drive")

@@ -129,7 +129,11 @@ class RunWriter:
 
     def plan(self, plan: Plan, age_s: float | None = None, rejected: str | None = None, t_s: float | None = None):
         """Log one plan as it arrived on the car."""
-        self._line(self._plans, plan_entry(plan, self.now_s() if t_s is None else t_s, age_s, rejected))
+        self.plan_line(plan_entry(plan, self.now_s() if t_s is None else t_s, age_s, rejected))
+
+    def plan_line(self, entry: dict) -> None:
+        """Log a plan in the form of `plan_entry`."""
+        self._line(self._plans, entry)
 
     def event(self, kind: str, t_s: float | None = None, **fields: Any) -> None:
         """Log something that happened: "command", "ack", "verdict", "stop", "warning", ..."""
@@ -157,6 +161,15 @@ class RunWriter:
         _telemetry_to_parquet(self.folder)
         self._meta.update(result=result, duration_s=round(self.now_s(), 3))
         write_json(self.folder / "run.json", self._meta)
+
+
+def start_planner_run(folder: Path, settings: dict) -> Path:
+    """A run folder for a planner that serves alone; returns the file for its lines, which are read as plans."""
+    if (folder / "run.json").exists():
+        raise RunError(f"{folder} already holds a run; give another folder or remove it")
+    meta = {"name": "planner", "commit": commit_id(), "versions": versions(), "settings": settings, "result": None}
+    write_json(folder / "run.json", meta)
+    return folder / "plans.jsonl"
 
 
 def read_lines(path: Path) -> list[dict]:

@@ -18,6 +18,7 @@ def load_backend(name: str, *, threads: int | None = None, model: str | None = N
         from planner.phrasebook import understand
         from sims.expert import ExpertBackend
 
+        understand("")  # builds its tables now, and not when the first command comes
         return ExpertBackend(understand)
     if name.startswith("openai:"):
         from planner.backends.openai_backend import OpenAIBackend
