@@ -15,7 +15,9 @@ import numpy as np
 
 from bridge.planning import INSTRUCTIONS, Instruction
 
-_CAR_EN = "(car|vehicle|car ahead|car in front|vehicle ahead|vehicle in front|other car|slow car|slower car|one in front)"
+_CAR_EN = (
+    "(car|vehicle|car ahead|car in front|vehicle ahead|vehicle in front|other car|slow car|slower car|one in front)"
+)
 _THAT_CAR_EN = f"(the|that|this) {_CAR_EN}"
 _THING_EN = "(obstacle|box|cone|object|thing|obstruction|hindrance|barrier|blockage)"
 
@@ -200,7 +202,7 @@ def _overtake_words_zh(side: str) -> tuple[str, ...]:
 
 
 CHINESE: dict[str, tuple[str, ...]] = {
-    "follow_lane": ("(沿|顺)(着|)车道(行驶|走|开)", "(保持|跟随)(当前|本|)车道", "(继续|接着)(开|走|行驶|前进)", "(正常|)(行驶|往前开|直走)", "(出发|开车)(吧|)"),
+    "follow_lane": ("(沿|顺)(着|)车道(行驶|走|开)", "保持(在|)(当前|本)车道(里|)", "(继续|接着)(往前|)(开|走|行驶|前进)", "(正常|)(行驶|往前开|直走)", "(出发|开车)(吧|)"),
     "faster": ("(加速|提速|开快点|快一点|快点|快些|再快一点|加快速度|提高速度|走快点|加油门)(吧|)", "(太慢了|速度太慢了)(，|)(快点|加速|开快些)", "(速度|)(再|)快(一点|一些|点)"),
     "slower": ("(减速|降速|开慢点|慢一点|慢点|慢些|再慢一点|放慢速度|降低速度|走慢点|松油门)(吧|)", "(太快了|速度太快了)(，|)(慢点|减速|开慢些)", "(速度|)(再|)慢(一点|一些|点)"),
     "target_speed": (
@@ -216,13 +218,42 @@ CHINESE: dict[str, tuple[str, ...]] = {
     "keep_right": _keep_words_zh("右"),
     "overtake_left": _overtake_words_zh("左"),
     "overtake_right": _overtake_words_zh("右"),
-    "follow_vehicle": (f"(跟|跟着|跟随|跟住|尾随){_CAR_ZH}(走|开|行驶|)", f"(保持|开|走)在{_CAR_ZH}(后面|之后)", f"与{_CAR_ZH}保持(车距|距离)"),
+    "follow_vehicle": (f"(跟|跟着|跟随|跟住|尾随){_CAR_ZH}(走|开|行驶|)", f"(保持|开|走)在{_CAR_ZH}(后面|之后)", f"与{_CAR_ZH}保持(车距|距离)", "(跟着|跟住|跟随)(前车|前面的车|前方车辆)"),
     "avoid_obstacle": (f"(避开|绕开|绕过|躲开|避让|躲避)(前面的|前方的|前方|)(那个|){_THING_ZH}", f"(前面|前方)有{_THING_ZH}(，|)(绕过去|绕开|避开|小心|)", f"(别|不要)(撞|碰)(到|上)(那个|){_THING_ZH}"),
     "pull_over": ("(靠边|靠右|靠右边|靠路边|在路边|在右边)(停车|停下|停|停靠|停一下)", "(请|)(右侧|路边)停车", "(开|靠)到(路边|右边)(停下|停车)"),
 }  # fmt: skip
 
-_POLITE_EN = ("", "", "", "please ", "now ", "ok, ", "hey, ", "could you ", "can you ", "you should ", "I want you to ", "let's ", "go ahead and ", "would you ")
-_TAIL_EN = ("", "", "", "", " please", " now", " when you can", ", thanks", " if possible", " if it is safe", " as soon as you can", " for me", " right now")
+_POLITE_EN = (
+    "",
+    "",
+    "",
+    "please ",
+    "now ",
+    "ok, ",
+    "hey, ",
+    "could you ",
+    "can you ",
+    "you should ",
+    "I want you to ",
+    "let's ",
+    "go ahead and ",
+    "would you ",
+)
+_TAIL_EN = (
+    "",
+    "",
+    "",
+    "",
+    " please",
+    " now",
+    " when you can",
+    ", thanks",
+    " if possible",
+    " if it is safe",
+    " as soon as you can",
+    " for me",
+    " right now",
+)
 _POLITE_ZH = ("", "", "", "请", "麻烦", "现在", "你", "请你", "帮我")
 _TAIL_ZH = ("", "", "", "", "吧", "，谢谢", "，好吗")
 _SKIPPABLE = frozenset("the a an your please now over to of it car vehicle that this on and you can could".split())
@@ -288,8 +319,9 @@ def _features(text: str) -> set[str]:
 
 
 @lru_cache(maxsize=1)
-def _reader() -> tuple[dict[str, int], np.ndarray]:
-    """(feature -> column, log odds (kinds, features)) of a naive Bayes classifier fitted to this phrasebook."""
+def _reader() -> tuple[dict[str, int], np.ndarray, np.ndarray]:
+    """Bernoulli naive Bayes fitted to this phrasebook: feature -> column, log odds (kinds, features) of each feature being
+    there, and the score (kinds,) of a text without any."""
     rng = np.random.default_rng(0)
     seen: dict[str, int] = {}
     samples = []
@@ -301,22 +333,22 @@ def _reader() -> tuple[dict[str, int], np.ndarray]:
     counts = np.full((len(INSTRUCTIONS), len(seen)), 0.5)
     for row, columns in samples:
         counts[row, columns] += 1
-    present = np.log(counts / (_SAMPLES_PER_KIND + 1.0))
-    return seen, present - present.mean(axis=0)
+    present = counts / (_SAMPLES_PER_KIND + 1.0)
+    return seen, np.log(present / (1.0 - present)), np.log(1.0 - present).sum(axis=1)
 
 
 def understand(text: str) -> Instruction | None:
     """The instruction that a command means, by a naive Bayes reader fitted to the phrasebook; None when most of the words
     are unknown to it. It knows no negation and reads one instruction a sentence; a number with a speed unit decides."""
-    words = " ".join(text.lower().split())
+    words = re.sub(r"\bright (now|away)\b", "now", " ".join(text.lower().split()))  # this "right" is no side
     speed = _SPEED.search(words)
-    known, log_odds = _reader()
+    known, log_odds, without_any = _reader()
     features = _features(words)
     columns = [known[f] for f in features if f in known]
     whole_words = _TOKEN.findall(words)
     if speed is None and (not columns or sum(w in known for w in whole_words) < 0.5 * len(whole_words)):
         return None
-    scores = log_odds[:, columns].sum(axis=1)
+    scores = without_any + log_odds[:, columns].sum(axis=1)
     kind = INSTRUCTIONS[int(np.argmax(scores))]
     number = speed or (_NUMBER.search(words) if kind == "target_speed" else None)
     if number is not None:

@@ -149,7 +149,8 @@ def evaluate(
     watch: Callable[[int, Episode, TrackVectorEnv, int], None] | None = None,
 ) -> dict:
     """Run the suite; returns the report of DESIGN 9. `on_episode` is called with each finished episode's entry,
-    `on_plan` with each request, its answer and what kept it from being sent, `watch(tick, episode, env, slot)` after each step (for pictures)."""
+    `on_plan` with each request, its answer and what kept it from being sent, `watch(tick, episode, env, slot)` after
+    each step (for pictures)."""
     profile = profile or VehicleProfile()
     if settings.world != "track":
         raise EvaluationError(f"world {settings.world!r} cannot be evaluated; there is 'track'")
@@ -273,7 +274,8 @@ def _answer(batch, asked, backend, delay_s, tick, on_plan) -> None:
         if outcome.plan is None:
             episode.unsent += 1
             continue
-        episode.pending.append((tick + delay_ticks, outcome.plan))
+        # An episode begins in mid-drive, so the plan for its very first frame is there at once.
+        episode.pending.append((tick + delay_ticks if tick else 0, outcome.plan))
         episode.plans += 1
 
 
