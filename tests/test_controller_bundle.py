@@ -7,13 +7,13 @@ import json
 import numpy as np
 import onnx
 import pytest
-from kinematic_car import IMAGE, PROFILE
 from onnx import TensorProto, helper, numpy_helper
 
 from bridge.messages import EgoState, VehicleProfile
 from controller.card import CARD_KEY, INPUTS, BundleCard, ProfileRange
 from controller.observation import make_observation
 from controller.onnx_policy import BundleError, OnnxPolicy
+from tests.kinematic_car import IMAGE, PROFILE
 
 TYPES = {"tensor(uint8)": TensorProto.UINT8, "tensor(float)": TensorProto.FLOAT}
 CARD = BundleCard(

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kinematic_car import IMAGE, PROFILE, TICK_NS, KinematicCar, on_circle, plan, straight
 
 from bridge.messages import EgoState, Mode, VehicleProfile
 from bridge.vehicle import Sensors
@@ -17,6 +16,7 @@ from controller.policies import PursuitPolicy, load_policy
 from controller.policy import ActionChunk
 from controller.settings import ControllerSettings
 from controller.supervisor import EventId
+from tests.kinematic_car import IMAGE, PROFILE, TICK_NS, KinematicCar, on_circle, plan, straight
 
 
 class Scripted:

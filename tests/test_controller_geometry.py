@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kinematic_car import PROFILE, TICK_NS, plan, straight
 
 from bridge.vehicle import pedals_from_acceleration
 from controller.observation import image_input, make_observation
@@ -16,6 +15,7 @@ from controller.pose_ring import Pose, PoseRing, arc
 from controller.reprojection import absurdity, plan_array, reproject
 from controller.settings import TrackerSettings
 from controller.tracker import Path, Tracker, shifted
+from tests.kinematic_car import PROFILE, TICK_NS, plan, straight
 
 number = st.floats(-5.0, 5.0)
 pose = st.builds(Pose, number, number, st.floats(-3.0, 3.0))

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kinematic_car import PROFILE
 
 from bridge.messages import Mode
 from controller.settings import SupervisorSettings
 from controller.supervisor import EventId, PartingWatch, Situation, Supervisor, ladder, rollout
+from tests.kinematic_car import PROFILE
 
 LIMITS = SupervisorSettings()
 TTL_S = 2.0
