@@ -52,4 +52,6 @@ class ChunkPlayer:
         i = min(int(at), len(actions) - 1)
         j = min(i + 1, len(actions) - 1)
         part = min(at - i, 1.0)
+        if part < 1e-6:
+            return actions[i]
         return (1.0 - part) * actions[i] + part * actions[j]

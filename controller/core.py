@@ -16,7 +16,7 @@ from bridge.messages import Doing, EgoState, Intent, Mode, Plan, Status, Vehicle
 from bridge.vehicle import Sensors, pedals_from_acceleration
 from controller.chunk import ChunkPlayer
 from controller.loop import LoopStats
-from controller.observation import Observation, make_observation
+from controller.observation import Observation, image_objection, make_observation
 from controller.policies import PursuitPolicy
 from controller.policy import Policy
 from controller.pose_ring import IDENTITY, PoseRing
@@ -75,7 +75,8 @@ class Controller:
         self._plan_lost = False
         self._accepted_ns = 0
         self._last_seq = -1
-        self._intent, self._intent_since_ns = Intent.FOLLOW_LANE, None
+        self._intent = Intent.FOLLOW_LANE
+        self._intent_since_ns: int | None = None
         self._stopped_ns: int | None = None
         self._known_commands: set[str] = set()
         self._manual: tuple[float, float] | None = None
@@ -133,8 +134,8 @@ class Controller:
         if age_s > self.settings.supervisor.sensor_timeout_s:
             self._tell(EventId.SENSORS_STALE, f"reading is {age_s:.2f} s old")
             return False
-        if self.policy.needs_image and sensors.image is None:
-            self._tell(EventId.SENSORS_INVALID, "the policy needs an image and there is none")
+        if self.policy.needs_image and (objection := image_objection(sensors.image)):
+            self._tell(EventId.SENSORS_INVALID, objection)
             return False
         return True
 
@@ -273,15 +274,15 @@ class Controller:
         learned = self._ask(now_ns, observation)
         if not self.policy.learned and learned is not None:
             return float(learned[0]), float(learned[1]), self.policy.name
-        fallback = self._fallback.act(observation).actions[0]
-        if learned is None:
-            return float(fallback[0]), float(fallback[1]), self._fallback.name
-        if following and path_m is not None and self._parted(path_m, ego):
-            return float(fallback[0]), float(fallback[1]), self._fallback.name
-        acceleration = float(learned[1])
+        if learned is None or (following and path_m is not None and self._parted(path_m, ego)):
+            steering, acceleration = self._fallback.act(observation).actions[0]
+            return float(steering), float(acceleration), self._fallback.name
+        steering, acceleration = float(learned[0]), float(learned[1])
         if following and path_m is not None and self._too_fast(path_m, ego):
-            acceleration = min(acceleration, float(fallback[1]))
-        return float(learned[0]), acceleration, self.policy.name
+            acceleration = min(acceleration, float(self._fallback.act(observation).actions[0][1]))
+        else:
+            self._fallback.reset()  # its speed integral must not wind up while it does not drive
+        return steering, acceleration, self.policy.name
 
     def _ask(self, now_ns: int, observation: Observation) -> np.ndarray | None:
         """The policy's action, None where it cannot be used."""

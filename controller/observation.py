@@ -51,10 +51,20 @@ def ego_input(ego: EgoState, profile: VehicleProfile) -> np.ndarray:
     return np.array([ego.speed_mps / profile.reference_speed_mps, ego.yaw_rate_radps, ego.steering], dtype=np.float32)
 
 
+def image_objection(image: np.ndarray | None) -> str | None:
+    """Why a policy cannot look at `image`, None when it can."""
+    if image is None:
+        return "the policy needs an image and there is none"
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        return f"image: wanted uint8 (h, w, 3) RGB, got {image.dtype} {image.shape}"
+    return None
+
+
 def image_input(image: np.ndarray) -> np.ndarray:
     """Any RGB uint8 image as (120, 160, 3) uint8. Raises ValueError for other types."""
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"image: wanted uint8 (h, w, 3) RGB, got {image.dtype} {image.shape}")
+    objection = image_objection(image)
+    if objection:
+        raise ValueError(objection)
     if image.shape == IMAGE_SHAPE:
         return image
     return cv2.resize(image, (IMAGE_SHAPE[1], IMAGE_SHAPE[0]), interpolation=cv2.INTER_AREA)
@@ -70,11 +80,11 @@ def make_observation(
     plan_age_s: float = 0.0,
 ) -> Observation:
     """Put an observation together. `path_m` (n, 3) as `reprojection.plan_array` makes it, already re-projected."""
-    usable = path_valid and path_m is not None
+    path = path_input(path_m, profile) if path_valid and path_m is not None else None
     return Observation(
         image=None if image is None else image_input(image),
-        path=path_input(path_m, profile) if usable else np.zeros((PATH_POINTS, 3), np.float32),
-        path_valid=1.0 if usable else 0.0,
+        path=np.zeros((PATH_POINTS, 3), np.float32) if path is None else path,
+        path_valid=0.0 if path is None else 1.0,
         plan_age_s=plan_age_s,
         ego=ego_input(ego, profile),
         path_m=path_m,

@@ -267,6 +267,8 @@ def test_stale_or_missing_sensors_stop_the_car():
     assert [e.id for e in stale.events if e.id is EventId.SENSORS_STALE]
     blind = controller.tick(car.now_ns, Sensors(None, EgoState(speed_mps=1.0), car.now_ns))
     assert blind.mode is Mode.STOP and blind.brake == 1.0
+    grey = Sensors(IMAGE[..., 0], EgoState(speed_mps=1.0), car.now_ns)
+    assert controller.tick(car.now_ns, grey).mode is Mode.STOP
     broken = EgoState.model_construct(speed_mps=math.nan, yaw_rate_radps=0.0, steering=0.0)
     assert controller.tick(car.now_ns, Sensors(IMAGE, broken, car.now_ns)).brake == 1.0
 
