@@ -274,8 +274,8 @@ def _answer(batch, asked, backend, delay_s, tick, on_plan) -> None:
         if outcome.plan is None:
             episode.unsent += 1
             continue
-        # An episode begins in mid-drive, so the plan for its very first frame is there at once.
-        episode.pending.append((tick + delay_ticks if tick else 0, outcome.plan))
+        # An episode begins in mid-drive, so the plan for its very first frame is there with the next tick.
+        episode.pending.append((tick + delay_ticks if tick else 1, outcome.plan))
         episode.plans += 1
 
 
