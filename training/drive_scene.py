@@ -11,7 +11,8 @@ from sims.random_road import random_road
 from sims.road import Road, road_from_csv
 from sims.scenarios import Scenario, make_scenario
 
-DEFAULT_SEED = 3
+DEFAULT_SEED = 4
+UNSEEN_ROADS = 1_000_000  # road seeds from here on are never trained on
 DEFAULT_SAY = ("2: overtake on the left", "13: change to the right lane", "21: pull over on the right")
 LEAD_GAP_M = 3.2
 LEAD_SPEED_MPS = 0.5
@@ -53,7 +54,7 @@ def parse_say(text: str) -> tuple[float, str]:
 def _road(settings: DriveSettings) -> Road:
     if settings.track != "random":
         return road_from_csv(settings.track)
-    return random_road(settings.seed, lanes=settings.lanes, lane_width_m=0.75, length_m=55.0)
+    return random_road(UNSEEN_ROADS + settings.seed, lanes=settings.lanes, lane_width_m=0.75, length_m=55.0)
 
 
 def make_scene(settings: DriveSettings) -> Scenario:
