@@ -139,7 +139,7 @@ def sort_far_first(props, count):
 
 @njit(cache=True)
 def draw_props(props, count, cam, along, across, code, image, classes):
-    """Paint the props (ego frame, farthest first) over `image` (h, w * 3) and `classes` (h, w)."""
+    """Paint the props (ego frame, farthest first) over `image` (h, 3, w) and `classes` (h, w)."""
     height, width = along.shape
     m = rotation(cam)
     f = focal_px(cam, width)
@@ -168,14 +168,14 @@ def draw_props(props, count, cam, along, across, code, image, classes):
                     k = _shade(face)
                     r, g, b = k * p[RED], k * p[GREEN], k * p[BLUE]
                 if hit:
-                    image[row, 3 * col] = r
-                    image[row, 3 * col + 1] = g
-                    image[row, 3 * col + 2] = b
+                    image[row, 0, col] = r
+                    image[row, 1, col] = g
+                    image[row, 2, col] = b
                     classes[row, col] = CLASS_CAR if kind == CAR else CLASS_CONE
                 elif ground and kind != CONE:
                     # contact shadow
                     gx, gy = abs(ox + dx) / (0.55 * p[LENGTH]), abs(oy + dy) / (0.58 * p[WIDTH])
                     if gx < 1 and gy < 1:
-                        image[row, 3 * col] *= 0.4
-                        image[row, 3 * col + 1] *= 0.4
-                        image[row, 3 * col + 2] *= 0.4
+                        image[row, 0, col] *= 0.4
+                        image[row, 1, col] *= 0.4
+                        image[row, 2, col] *= 0.4

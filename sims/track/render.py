@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numba import njit, prange
 
-from sims.track.look import DIVIDER_DOUBLE, DIVIDER_NONE, DIVIDER_SOLID, EDGE_DOUBLE, EDGE_NONE, PANO_COLUMNS
+from sims.track.look import DIVIDER_DASHED, DIVIDER_DOUBLE, DIVIDER_NONE, EDGE_DOUBLE, EDGE_NONE, PANO_COLUMNS
 from sims.track.props import (
     BAND, BLUE, CONE, DIST, GREEN, HEIGHT, KIND, LENGTH, MAX_PROPS, PX, PY, PYAW, RED, WIDTH, draw_props,
     sort_far_first,
@@ -77,121 +77,140 @@ def _d_row(e, road, grid_d, along, across, code, d_row, x_row, y_row):
         d_row[col] = low + ty * (high - low)
 
 
+@njit(cache=True)
+def _straighten(road, samples, grid_s, d_row, x_row, y_row):
+    """Where the width of a road varies, bring d to what it would be at the width of its first sample."""
+    for col in range(len(d_row)):
+        if d_row[col] < 1e5:
+            s = _s_at(road, grid_s, x_row[col], y_row[col])
+            _, _, _, _, left, right = at_s(s, samples, road.first, road.n, road.step)
+            d_row[col] = (d_row[col] + right) * (road.left + road.right) / (left + right) - road.right
+
+
 @njit(cache=True, inline="always", fastmath=True)
 def _stripe(offset, half, footprint):
     """Share of a footprint (full width) around `offset` that a stripe of half width `half` covers."""
-    f = 0.5 * footprint
-    return max(min(offset + f, half) - max(offset - f, -half), 0.0) / footprint
+    f = np.float32(0.5) * footprint
+    return max(min(offset + f, half) - max(offset - f, -half), np.float32(0.0)) / footprint
 
 
 @njit(cache=True, fastmath=True)
-def _line(look, road, samples, grid_s, wx, wy, d, footprint):
-    """(class, coverage) of the line nearest to a ground point."""
-    left, right = road.left, -road.right
-    if not road.uniform:
-        _, _, _, _, left, right = at_s(_s_at(road, grid_s, wx, wy), samples, road.first, road.n, road.step)
-        right = -right
-    lane = (left - right) / road.lanes
-    border = int(math.floor((d - right) / lane + 0.5))
-    base = ROAD if right <= d <= left else OFF_ROAD
-    border = min(max(border, 0), road.lanes)
-    offset = d - right - border * lane
-    if border == 0 or border == road.lanes:
-        if look.edge_style == EDGE_NONE:
-            return base, 0.0
-        w = look.edge_w
-        inward = offset if border == 0 else -offset
-        cover = _stripe(inward - 0.5 * w, 0.5 * w, footprint)
-        if look.edge_style == EDGE_DOUBLE:
-            cover = max(cover, _stripe(inward + w, 0.4 * w, footprint))
-        return (base, 0.0) if cover < 0.01 else (base + 10 * EDGE_LINE, cover)
-    w = look.divider_w
-    if look.divider_style == DIVIDER_NONE or abs(offset) > 1.5 * w + footprint:
-        return base, 0.0
-    if look.divider_style == DIVIDER_DOUBLE:
-        return base + 10 * DIVIDER, min(_stripe(abs(offset) - w, 0.35 * w, footprint), 1.0)
-    cover = _stripe(offset, 0.5 * w, footprint)
-    if look.divider_style != DIVIDER_SOLID and cover > 0.0:
-        period = look.dash_on + look.dash_off
-        repeats = max(1.0, math.floor(road.length / period + 0.5))
-        phase = (_s_at(road, grid_s, wx, wy) / road.length * repeats + look.dash_phase) % 1.0
-        on = look.dash_on / period
-        soft = 0.012 / period
-        edge = min(phase, on - phase) / soft + 0.5
-        cover *= min(max(edge, 0.0), 1.0)
-    return (base, 0.0) if cover < 0.01 else (base + 10 * DIVIDER, cover)
-
-
-@njit(cache=True, fastmath=True)
-def _tape(look, wx, wy):
-    """Coverage of stray tape: parallel straight lines in the world, drawn off the road only."""
-    u = (wx * math.cos(look.tape_yaw) + wy * math.sin(look.tape_yaw)) / look.tape_gap
-    return 1.0 if abs(u - math.floor(u + 0.5)) * look.tape_gap < 0.5 * look.tape_w else 0.0
-
-
-@njit(cache=True, fastmath=True)
-def _ground_row(
-    look, road, samples, grid_s, pano, texture, turn, along, across, code, d_row, d_before, x_row, y_row, image, classes
-):
-    """Shade one row: ground pixels by distance to the lines, the others from the panorama."""
-    # everything that stays is read once: stores into the image could alias the records, as the compiler sees it
+def _floor_row(look, road, pano, texture, turn, along, across, code, d_row, x_row, y_row, image, classes, scratch, index):
+    """Panorama, floor and its reflections for one row, without lines. Short loops, each of which becomes SIMD code."""
     width = len(code)
-    scale, spread, wear = look.texture_scale, look.texture, look.wear
-    sky_r, sky_g, sky_b = look.pano_gain[0] / 255, look.pano_gain[1] / 255, look.pano_gain[2] / 255
-    shine_r, shine_g, shine_b = look.reflection * sky_r, look.reflection * sky_g, look.reflection * sky_b
-    road_r, road_g, road_b = look.road[0], look.road[1], look.road[2]
-    off_r, off_g, off_b = look.off[0], look.off[1], look.off[2]
-    edge_r, edge_g, edge_b = look.edge[0], look.edge[1], look.edge[2]
-    mid_r, mid_g, mid_b = look.divider[0], look.divider[1], look.divider[2]
-    taped = look.tape_style == 1
-    right, left, lanes = np.float32(-road.right), np.float32(road.left), np.int32(road.lanes)
-    lane = (left - right) / np.float32(lanes)
-    inv_lane, uniform = np.float32(1.0) / lane, road.uniform
-    band = np.float32(2.0) * max(look.edge_w, look.divider_w)
-    columns = np.int32(PANO_COLUMNS - 1)
-    turn = np.int32(turn)
-    half = np.float32(0.5)
+    columns, turn = np.int32(PANO_COLUMNS - 1), np.int32(turn)
+    scale, spread = look.texture_scale, look.texture
+    right, left = np.float32(-road.right), np.float32(road.left)
+    where, packed, blotch, on_road = index[0], index[1], scratch[0], scratch[1]
+    one, least, thin = np.float32(1.0), np.float32(0.3), np.float32(0.3)
     for col in range(width):
-        key = code[col]
-        if key >= 0:
-            packed = pano[(key & ~columns) + ((key + turn) & columns)]
-            image[3 * col] = np.float32(packed & 255) * sky_r
-            image[3 * col + 1] = np.float32((packed >> 8) & 255) * sky_g
-            image[3 * col + 2] = np.float32((packed >> 16) & 255) * sky_b
-            classes[col] = SKY
-            continue
-        key = ~key
-        packed = pano[(key & ~columns) + ((key + turn) & columns)]
-        d, wx, wy = d_row[col], x_row[col], y_row[col]
-        range2 = along[col] * along[col] + across[col] * across[col]
-        blotch = texture[(np.int32(wy * scale) & 255) * 256 + (np.int32(wx * scale) & 255)]
-        blotch = np.float32(1.0) + blotch * spread / (np.float32(1.0) + np.float32(0.3) * range2)
-        blotch = max(blotch, np.float32(0.3))
-        on_road = right <= d <= left
-        line, cover = 0, np.float32(0.0)
-        if d < 1e5:
-            before, after = d_row[max(col - 1, 0)], d_row[min(col + 1, width - 1)]
-            footprint = max(abs(after - before) * half, abs(d - d_before[col]))
-            footprint = max(footprint if footprint < 3.0 else np.float32(0.02), np.float32(0.004))
-            border = min(max(math.floor((d - right) * inv_lane + half), np.float32(0.0)), np.float32(lanes))
-            if abs(d - right - border * lane) < band + footprint or not uniform:
-                kind, cover = _line(look, road, samples, grid_s, wx, wy, d, footprint)
-                on_road, line = kind % 10 == ROAD, kind // 10
-                cover *= np.float32(1.0) - wear * min(max(blotch - np.float32(0.6), np.float32(0.0)), np.float32(1.0))
-        if on_road:
-            r, g, b = road_r * blotch, road_g * blotch, road_b * blotch
+        key = code[col] ^ (code[col] >> 31)
+        where[col] = (key & ~columns) + ((key + turn) & columns)
+    for col in range(width):
+        packed[col] = pano[np.uint32(where[col])]
+    for col in range(width):
+        where[col] = ((np.int32(y_row[col] * scale) & 255) << 8) | (np.int32(x_row[col] * scale) & 255)
+    for col in range(width):
+        blotch[col] = texture[np.uint32(where[col])]
+    for col in range(width):
+        fade = spread / (one + thin * (along[col] * along[col] + across[col] * across[col]))
+        value = max(one + blotch[col] * fade, least)
+        blotch[col] = value if code[col] < 0 else np.float32(0.0)
+    for col in range(width):
+        on_road[col] = one if (d_row[col] >= right) & (d_row[col] <= left) else np.float32(0.0)
+    for ch in range(3):
+        row = image[ch]
+        sky = look.pano_gain[ch] * np.float32(1 / 255)
+        shine = sky * look.reflection
+        off, more, shift = look.off[ch], look.road[ch] - look.off[ch], np.int32(8 * ch)
+        for col in range(width):
+            glow = np.float32((packed[col] >> shift) & 255) * (shine if code[col] < 0 else sky)
+            row[col] = blotch[col] * (off + on_road[col] * more) + glow
+    for col in range(width):
+        classes[col] = SKY if code[col] >= 0 else ROAD if on_road[col] > 0 else OFF_ROAD
+
+
+@njit(cache=True, fastmath=True)
+def _near_lines(look, road, d_row, d_before, scratch, near):
+    """Footprint (scratch[2]) and distance to the nearest lane border (scratch[3]) of a row; how many pixels are `near`."""
+    width = len(d_row)
+    footprint, offset = scratch[2], scratch[3]
+    right, lanes = np.float32(-road.right), np.float32(road.lanes)
+    lane = (np.float32(road.left) - right) / lanes
+    inv, half, zero = np.float32(1.0) / lane, np.float32(0.5), np.float32(0.0)
+    band = np.float32(2.0) * max(look.edge_w, look.divider_w)
+    for col in range(1, width - 1):
+        wide = max(abs(d_row[col + 1] - d_row[col - 1]) * half, abs(d_row[col] - d_before[col]))
+        footprint[col] = max(wide if wide < np.float32(3.0) else np.float32(0.02), np.float32(0.004))
+    footprint[0], footprint[width - 1] = footprint[1], footprint[width - 2]
+    for col in range(width):
+        border = min(max(np.floor((d_row[col] - right) * inv + half), zero), lanes)
+        offset[col] = d_row[col] - right - border * lane
+    count = 0
+    for col in range(width):
+        if abs(offset[col]) < band + footprint[col]:
+            near[count] = col
+            count += 1
+    return count
+
+
+@njit(cache=True, fastmath=True)
+def _lines_row(look, road, grid_s, d_row, x_row, y_row, image, classes, scratch, near, count):
+    """Paint edge lines and lane dividers over the `near` pixels of a row."""
+    right = np.float32(-road.right)
+    lane = np.float32((road.left + road.right) / road.lanes)
+    lanes, length = road.lanes, np.float32(road.length)
+    edge_w, divider_w, edge_style, divider_style = look.edge_w, look.divider_w, look.edge_style, look.divider_style
+    half, one, zero = np.float32(0.5), np.float32(1.0), np.float32(0.0)
+    period = look.dash_on + look.dash_off
+    repeats = max(one, np.float32(math.floor(length / period + 0.5)))
+    per_metre, on, sharp, phase0 = repeats / length, look.dash_on / period, period / np.float32(0.012), look.dash_phase
+    wear = look.wear
+    for k in range(count):
+        col = near[k]
+        footprint, offset, d = scratch[2, col], scratch[3, col], d_row[col]
+        border = int(math.floor((d - right) / lane + half))
+        if border <= 0 or border >= lanes:
+            if edge_style == EDGE_NONE:
+                continue
+            inward = offset if border <= 0 else -offset
+            cover = _stripe(inward - half * edge_w, half * edge_w, footprint)
+            if edge_style == EDGE_DOUBLE:
+                cover = max(cover, _stripe(inward + edge_w, np.float32(0.4) * edge_w, footprint))
+            line = EDGE_LINE
         else:
-            r, g, b = off_r * blotch, off_g * blotch, off_b * blotch
-            if taped and line == 0 and _tape(look, wx, wy) > 0:
-                r, g, b = look.tape[0], look.tape[1], look.tape[2]
-        if line == EDGE_LINE:
-            r, g, b = r + cover * (edge_r - r), g + cover * (edge_g - g), b + cover * (edge_b - b)
-        elif line == DIVIDER:
-            r, g, b = r + cover * (mid_r - r), g + cover * (mid_g - g), b + cover * (mid_b - b)
-        image[3 * col] = r + np.float32(packed & 255) * shine_r
-        image[3 * col + 1] = g + np.float32((packed >> 8) & 255) * shine_g
-        image[3 * col + 2] = b + np.float32((packed >> 16) & 255) * shine_b
-        classes[col] = line if line > 0 and cover > half else ROAD if on_road else OFF_ROAD
+            if divider_style == DIVIDER_NONE:
+                continue
+            line = DIVIDER
+            if divider_style == DIVIDER_DOUBLE:
+                cover = _stripe(abs(offset) - divider_w, np.float32(0.35) * divider_w, footprint)
+            else:
+                cover = _stripe(offset, half * divider_w, footprint)
+            if divider_style == DIVIDER_DASHED and cover > zero:
+                phase = np.float32(_s_at(road, grid_s, x_row[col], y_row[col])) * per_metre + phase0
+                phase -= np.float32(math.floor(phase))
+                cover *= min(max(min(phase, on - phase) * sharp + half, zero), one)
+        if cover < np.float32(0.01):
+            continue
+        cover *= one - wear * min(max(scratch[0, col] - np.float32(0.6), zero), one)
+        for ch in range(3):
+            paint = look.edge[ch] if line == EDGE_LINE else look.divider[ch]
+            image[ch, col] += cover * (paint - image[ch, col])
+        if cover > half:
+            classes[col] = line
+
+
+@njit(cache=True, fastmath=True)
+def _tape_row(look, code, x_row, y_row, image, classes):
+    """Stray tape: parallel straight lines in the world, off the road only."""
+    c, s = math.cos(look.tape_yaw) / look.tape_gap, math.sin(look.tape_yaw) / look.tape_gap
+    half = 0.5 * look.tape_w / look.tape_gap
+    for col in range(len(code)):
+        if classes[col] == OFF_ROAD:
+            u = x_row[col] * c + y_row[col] * s
+            if abs(u - math.floor(u + 0.5)) < half:
+                for ch in range(3):
+                    image[ch, col] = look.tape[ch]
 
 
 @njit(cache=True)
@@ -256,50 +275,61 @@ def _collect(e, look, road, samples, grid_d, actors, actor_count, props):
 
 @njit(cache=True, fastmath=True)
 def _blur_rows(image, reach, share):
-    """Horizontal blur of an interleaved image (h, 3 w) in place: mean of itself and taps `reach` pixels away."""
-    height, n = image.shape
-    gap = 3 * reach
-    row = np.empty(n + 2 * gap, np.float32)
+    """Horizontal blur of an image (h, 3, w) in place: mean of itself and taps `reach` pixels away."""
+    height, _, n = image.shape
+    row = np.empty(n + 2 * reach, np.float32)
     keep, side = np.float32(1 - 2 * share), np.float32(share)
+    middle, after = row[reach : reach + n], row[2 * reach :]
     for y in range(height):
-        line = image[y]
-        for k in range(n):
-            row[k + gap] = line[k]
-        for k in range(gap):
-            row[k] = line[k % 3]
-            row[n + gap + k] = line[n - 3 + k % 3]
-        for k in range(n):
-            line[k] = keep * row[k + gap] + side * (row[k] + row[k + 2 * gap])
+        for ch in range(3):
+            line = image[y, ch]
+            for k in range(n):
+                middle[k] = line[k]
+            for k in range(reach):
+                row[k] = line[0]
+                row[n + reach + k] = line[n - 1]
+            for k in range(n):
+                line[k] = keep * middle[k] + side * (row[k] + after[k])
+
+
+@njit(cache=True, fastmath=True)
+def _develop_row(above, here, below, side, gain, fall, curve, level, noise, row):
+    """One colour plane of one row: vertical blur, light, vignetting, tone curve, noise; 0..255 into `row`."""
+    one, full, zero = np.float32(1.0), np.float32(255.0), np.float32(0.0)
+    keep = one - side - side
+    for k in range(len(here)):
+        row[k] = keep * here[k] + side * (above[k] + below[k])
+    for k in range(len(here)):
+        x = min(row[k] * gain * fall[k], one)
+        x = (x + curve * x * (one - x)) * full + level * noise[k]
+        row[k] = min(max(x, zero), full)
 
 
 @njit(cache=True, fastmath=True)
 def _develop(e, look, noise, image, out):
-    """Vertical blur, vignetting, light, tone curve and noise: linear image (h, 3 w) to uint8 `out`."""
-    height, n = image.shape
+    """Vertical blur, vignetting, light, tone curve and noise: linear image (h, 3, w) to uint8 `out` (h, 3 w)."""
+    height, _, width = image.shape
     side = look.blur * np.float32(0.6)
-    keep = np.float32(1.0) - 2 * side
-    vignette = np.empty(n, np.float32)
-    gain = np.empty(n, np.float32)
-    middle = np.float32(n / 6)
-    for k in range(n):
-        u = (k // 3 + np.float32(0.5) - middle) / middle
-        vignette[k] = look.vignette * np.float32(0.6) * u * u
-        gain[k] = look.light * look.cast[k % 3]
-    curve, level = look.curve, look.noise
-    full = np.float32(255.0)
+    columns, fall, rows = np.empty(width, np.float32), np.empty(width, np.float32), np.empty((3, width), np.float32)
+    for k in range(width):
+        u = (np.float32(k) + np.float32(0.5)) * np.float32(2.0 / width) - np.float32(1.0)
+        columns[k] = look.vignette * np.float32(0.6) * u * u
     for y in range(height):
         v = (y + 0.5 - 0.5 * height) / (0.5 * height)
-        fall = np.float32(1.0 - 0.4 * look.vignette * v * v)
-        above, here, below = image[max(y - 1, 0)], image[y], image[min(y + 1, height - 1)]
-        start = int(_hash01(look.seed, e.steps + 7919, y) * (65536 - n))
-        row = out[y]
-        for k in range(n):
-            x = keep * here[k] + side * (above[k] + below[k])
-            x *= gain[k] * (fall - vignette[k])
-            x = min(x, np.float32(1.0))
-            x += curve * x * (np.float32(1.0) - x)
-            x = x * full + level * noise[start + k]
-            row[k] = np.uint8(min(max(x, np.float32(0.0)), full))
+        top = np.float32(1.0 - 0.4 * look.vignette * v * v)
+        for k in range(width):
+            fall[k] = top - columns[k]
+        for ch in range(3):
+            start = int(_hash01(look.seed, e.steps + 7919, 3 * y + ch) * (65536 - width))
+            _develop_row(
+                image[max(y - 1, 0), ch], image[y, ch], image[min(y + 1, height - 1), ch], side,
+                look.light * look.cast[ch], fall, look.curve, look.noise, noise[start : start + width], rows[ch],
+            )  # fmt: skip
+        red, green, blue, row = rows[0], rows[1], rows[2], out[y]
+        for k in range(width):
+            row[3 * k] = np.uint8(np.int32(red[k]))
+            row[3 * k + 1] = np.uint8(np.int32(green[k]))
+            row[3 * k + 2] = np.uint8(np.int32(blue[k]))
 
 
 @njit(cache=True)
@@ -310,17 +340,26 @@ def _draw_one(i, views, state, meta, samples, grid_d, grid_s, actors, counts, im
     height, width = along.shape[1], along.shape[2]
     d_row, d_before = np.empty(width, np.float32), np.empty(width, np.float32)
     x_row, y_row = np.empty(width, np.float32), np.empty(width, np.float32)
+    scratch, index, near = np.empty((4, width), np.float32), np.empty((2, width), np.int32), np.empty(width, np.int64)
     columns = PANO_COLUMNS / (2.0 * math.pi)
     turn = int(math.floor(e.yaw_rad * columns)) + look.pano_shift + 16 * PANO_COLUMNS
     for row in range(height):
         d_row, d_before = d_before, d_row
-        _d_row(e, road, grid_d, along[i, row], across[i, row], code[i, row], d_row, x_row, y_row)
+        forward, leftward, keys = along[i, row], across[i, row], code[i, row]
+        _d_row(e, road, grid_d, forward, leftward, keys, d_row, x_row, y_row)
+        if not road.uniform:
+            _straighten(road, samples, grid_s, d_row, x_row, y_row)
         if row == 0:
             d_before[:] = d_row
-        _ground_row(
-            look, road, samples, grid_s, pano[look.pano], texture, turn, along[i, row], across[i, row], code[i, row],
-            d_row, d_before, x_row, y_row, image[row], classes[row],
+        _floor_row(
+            look, road, pano[look.pano], texture, turn, forward, leftward, keys, d_row, x_row, y_row, image[row],
+            classes[row], scratch, index,
         )  # fmt: skip
+        if look.tape_style == 1:
+            _tape_row(look, keys, x_row, y_row, image[row], classes[row])
+        count = _near_lines(look, road, d_row, d_before, scratch, near)
+        if count > 0:
+            _lines_row(look, road, grid_s, d_row, x_row, y_row, image[row], classes[row], scratch, near, count)
     props = np.empty((MAX_PROPS, 12))
     count = _collect(e, look, road, samples, grid_d, actors[i], counts[i], props)
     if count > 0:
@@ -331,7 +370,7 @@ def _draw_one(i, views, state, meta, samples, grid_d, grid_s, actors, counts, im
 @njit(cache=True)
 def _picture_one(i, views, noise, state, meta, samples, grid_d, grid_s, actors, counts, out):
     height, width = out.shape[0], out.shape[1] // 3
-    image = np.empty((height, 3 * width), np.float32)
+    image = np.empty((height, 3, width), np.float32)
     classes = np.empty((height, width), np.uint8)
     _draw_one(i, views, state, meta, samples, grid_d, grid_s, actors, counts, image, classes)
     e, look = state[i], views[0][i]
@@ -346,7 +385,7 @@ def _picture_one(i, views, noise, state, meta, samples, grid_d, grid_s, actors, 
 @njit(cache=True)
 def _labels_one(i, views, state, meta, samples, grid_d, grid_s, actors, counts, out):
     height, width = views[2].shape[1], views[2].shape[2]
-    image = np.empty((height, 3 * width), np.float32)
+    image = np.empty((height, 3, width), np.float32)
     classes = np.empty((height, width), np.uint8)
     _draw_one(i, views, state, meta, samples, grid_d, grid_s, actors, counts, image, classes)
     rows, columns = out.shape[0], out.shape[1]
