@@ -98,7 +98,8 @@ class Trainer:
         batch = self.buffer.sample(settings.batch, self.rng)
         ego = self._disturb_ego(batch["ego"])
         image = photometric(batch["image"]).contiguous(memory_format=torch.channels_last)
-        seen = policy.see(image)
+        with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
+            seen = policy.see(image).float()
         condition = policy.condition(seen, batch["path"], batch["valid"], ego)
         x = batch["chunk"].flatten(1) / policy.scale
         twice = condition.repeat(2, 1)
