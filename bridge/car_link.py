@@ -75,15 +75,18 @@ class CarLink:
         self._socket: Any = None  # a zmq.Socket once connected
         self._plan_seq: int = -1
         self._monitor: Any = None
+        self._poller = zmq.Poller()
+        self._on_line = False
         self._begin_session()
 
     def connect(self, endpoint: str, keys: ClientKeys | None = None) -> None:
         """Begin to connect, and go on trying for ever. The planner need not be there yet."""
         self.close()
         self._socket = make_client(self._context, keys)
-        self._monitor = self._socket.get_monitor_socket(
-            zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | _REFUSED
-        )
+        watched = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | _REFUSED
+        self._monitor = self._socket.get_monitor_socket(watched)
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
         self._begin_session()
         self._socket.connect(endpoint)
 
@@ -94,6 +97,7 @@ class CarLink:
             self._monitor.close(0)
             self._socket.close(0)
         self._socket = self._monitor = None
+        self._on_line = False
 
     def __enter__(self) -> CarLink:
         return self
@@ -118,8 +122,8 @@ class CarLink:
 
     def poll(self, timeout_ms: int = 0) -> Received:
         """Take in what has come and do what is due (hello, ping). Waits only if a timeout is given."""
-        if timeout_ms and not readable(self._socket):
-            self._socket.poll(timeout_ms)
+        if timeout_ms:
+            self._poller.poll(timeout_ms)
         self._watch_connection()
         newest, stops = None, []
         for _ in range(_MOST_AT_ONCE):
@@ -219,6 +223,7 @@ class CarLink:
             if event["event"] & _REFUSED:
                 self.problem = "the planner refused the connection: its allow-list lacks our key, or keys do not match"
             else:
+                self._on_line = event["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
                 self._begin_session()
 
     def _do_what_is_due(self) -> None:
@@ -226,8 +231,7 @@ class CarLink:
         if self.welcome is not None and now_ns - self._heard_ns > self._timeout_ns:
             self.problem = "the planner has fallen silent"
             self._begin_session()
-        if self.welcome is None and now_ns >= self._hello_due_ns:
-            # No connection yet: try again in the next poll, so that the hello goes out the moment there is one.
+        if self.welcome is None and self._on_line and now_ns >= self._hello_due_ns:
             if self._send(Hello(car_id=self.car_id, session_id=self.session_id, profile=self.profile)):
                 self._hello_due_ns = now_ns + round(_HELLO_INTERVAL_S * NS_PER_S)
         elif self.welcome is not None and now_ns >= self._ping_due_ns:

@@ -143,7 +143,7 @@ class PlannerLink:
     @property
     def car_ids(self) -> list[str]:
         """Cars that have a session."""
-        return sorted(list(self._by_id))  # the list is taken at once: other threads may ask while cars come and go
+        return sorted(self._by_id)
 
     def session_id(self, car_id: str) -> str | None:
         """The car's present session."""
@@ -161,7 +161,7 @@ class PlannerLink:
 
     def poll(self, timeout_ms: int = 0) -> list[Event]:
         """Wait at most `timeout_ms` for messages, take in what has come, and return what concerns the planner."""
-        if timeout_ms and not readable(self._socket):
+        if timeout_ms:
             self._poller.poll(timeout_ms)
         for _ in range(_MOST_AT_ONCE):
             if not readable(self._socket):

@@ -16,6 +16,9 @@ from bridge.topics import SOCKET_BYTES
 # Frames move on credit and plans come at a few Hz: a queue this long means that the peer reads no more.
 _QUEUE_LENGTH = 64
 _MOST_PARTS = 4
+# As plain ints: pyzmq's enums cost more than the calls themselves in the hot path.
+_EVENTS, _RCVMORE, _POLLIN = int(zmq.EVENTS), int(zmq.RCVMORE), int(zmq.POLLIN)
+_NOBLOCK, _SNDMORE_NOBLOCK = int(zmq.NOBLOCK), int(zmq.SNDMORE) | int(zmq.NOBLOCK)
 
 
 class LinkError(RuntimeError):
@@ -105,14 +108,14 @@ def _with_options(socket: zmq.Socket) -> zmq.Socket:
 
 def readable(socket: zmq.Socket) -> bool:
     """Whether a message waits; cheaper than trying to receive one."""
-    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+    return bool(int(socket.getsockopt(_EVENTS)) & _POLLIN)
 
 
 def receive(socket: zmq.Socket) -> list[bytes] | None:
     """All parts of the message that waits (see `readable`); None, all of it thrown away, if there are too many."""
-    parts = [socket.recv(zmq.NOBLOCK)]
-    while socket.getsockopt(zmq.RCVMORE):
-        part = socket.recv(zmq.NOBLOCK)
+    parts = [socket.recv(_NOBLOCK)]
+    while socket.getsockopt(_RCVMORE):
+        part = socket.recv(_NOBLOCK)
         if len(parts) <= _MOST_PARTS:
             parts.append(part)
     return parts if len(parts) <= _MOST_PARTS else None
@@ -121,7 +124,9 @@ def receive(socket: zmq.Socket) -> list[bytes] | None:
 def send(socket: zmq.Socket, parts: list[bytes]) -> bool:
     """Send without waiting; False where there is no connection, no room, or no such peer."""
     try:
-        socket.send_multipart(parts, zmq.NOBLOCK, copy=True)
+        for part in parts[:-1]:
+            socket.send(part, _SNDMORE_NOBLOCK)
+        socket.send(parts[-1], _NOBLOCK)
     except zmq.ZMQError as error:
         if error.errno in (zmq.EAGAIN, zmq.EHOSTUNREACH):
             return False
