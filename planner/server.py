@@ -117,12 +117,15 @@ class PlannerServer:
             self._sessions.pop(car_id, None)
 
     def _run(self) -> None:
-        while not self._closing.is_set():
+        due_s = time.monotonic()
+        while not self._closing.wait(max(due_s - time.monotonic(), 0.0)):
             try:
                 arrived = self._io.take(_TAKE_S)
             except RuntimeError:
                 log.exception("the planner cannot go on without its I/O thread")
                 return
+            if arrived:  # no faster than announced: the machine may have more to do
+                due_s = time.monotonic() + 1.0 / self.backend.rate_hz
             jobs = [job for frame in arrived if (job := self._job(frame)) is not None]
             if not jobs:
                 continue

@@ -1,6 +1,7 @@
 """The plan guard: what cannot be driven is named; what the expert plans passes."""
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,12 +10,13 @@ from kinematic_world import PROFILE, truth_at
 
 from bridge.messages import Doing, EgoState, Intent, Verdict, Waypoint
 from bridge.planning import INSTRUCTIONS, CommandInForce, Instruction, PlanAnswer, PlanRequest
-from planner.grammar import Chain, parse_answer, render_answer, waypoints_from_chain
+from planner.grammar import Chain, answer_regex, parse_answer, render_answer, waypoints_from_chain
 from planner.guard import check_plan
 from sims.expert import expert_answer
 from sims.random_road import random_road
 
 STRAIGHT = Chain((0,) * 8, 1.0, 1.0)
+DECODABLE = re.compile(answer_regex())
 TWO_LANES = {"lane_count": 2, "lane": 0, "position": "centre", "bend": "straight", "actors": []}
 
 
@@ -87,4 +89,6 @@ def test_the_expert_passes_also_after_its_plan_was_written_and_read(kind):
             answer = expert_answer(truth, PROFILE, instruction, 1.2, 1.0, truth.lane)
             request = _request(start_lane=truth.lane)
             assert check_plan(answer, request) == []
-            assert check_plan(parse_answer(render_answer(answer, PROFILE), PROFILE), request) == []
+            text = render_answer(answer, PROFILE)
+            assert check_plan(parse_answer(text, PROFILE), request) == []
+            assert DECODABLE.fullmatch(text), "the expert says what the small planner may not"

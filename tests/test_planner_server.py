@@ -3,6 +3,7 @@
 import io
 import json
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -22,6 +23,9 @@ from sims.expert import ExpertBackend
 TRUTH = truth_at(oval(), 5.0, -0.4).to_dict()  # right lane of two, on a straight, nobody about
 
 
+understand("")  # builds its tables
+
+
 def _jpeg(seed=0, size=(160, 120)):
     buffer = io.BytesIO()
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
@@ -32,7 +36,7 @@ def _jpeg(seed=0, size=(160, 120)):
 class Straight:
     """Plans straight on; what it was asked stays in `asked`. `rule` may raise or wait."""
 
-    name, rate_hz, wants_truth = "straight", 5.0, False
+    name, rate_hz, wants_truth = "straight", 200.0, False
 
     def __init__(self, rule=lambda requests: None):
         self.asked, self.rule = [], rule
@@ -76,18 +80,23 @@ def drive(car, plans=1, jpeg=None, seq=0, **frame):
 
 
 def test_the_expert_drives_a_car_over_the_link():
-    with Bench(ExpertBackend(understand)) as bench, Car(bench.endpoint) as car:
+    with Bench(ExpertBackend(understand, rate_hz=200.0)) as bench, Car(bench.endpoint) as car:
         drive(car, truth=TRUTH)
         plan = car.plans[-1]
         assert (plan.intent, plan.model, plan.verdict) == (Intent.FOLLOW_LANE, "expert", None)
         assert plan.t_capture_ns == 1000 + plan.frame_seq
         assert plan.reasoning.startswith("2 lanes, I am in lane 0")
+        until(lambda: bench.records)  # written after the plan has left
         json.dumps(bench.records[-1])
-        assert bench.records[-1]["guard"] == [] and bench.records[-1]["frame"]["seq"] == plan.frame_seq
+        assert bench.records[-1]["guard"] == [] and bench.records[0]["frame"]["seq"] == plan.frame_seq
 
 
 def test_a_command_is_acknowledged_obeyed_and_reported():
-    with Bench(ExpertBackend(understand)) as bench, Car(bench.endpoint) as car, OperatorLink() as operator:
+    with (
+        Bench(ExpertBackend(understand, rate_hz=200.0)) as bench,
+        Car(bench.endpoint) as car,
+        OperatorLink() as operator,
+    ):
         seq = drive(car, truth=TRUTH)
         operator.connect(bench.endpoint)
         ack = operator.send_command("change to the left lane")
@@ -106,7 +115,11 @@ def test_a_command_is_acknowledged_obeyed_and_reported():
 
 
 def test_the_expert_says_what_is_impossible():
-    with Bench(ExpertBackend(understand)) as bench, Car(bench.endpoint) as car, OperatorLink() as operator:
+    with (
+        Bench(ExpertBackend(understand, rate_hz=200.0)) as bench,
+        Car(bench.endpoint) as car,
+        OperatorLink() as operator,
+    ):
         seq = drive(car, truth=TRUTH)
         operator.connect(bench.endpoint)
         ack = operator.send_command("从右边超车")
@@ -187,6 +200,7 @@ def test_the_guard_keeps_a_bad_plan_back():
             seq[0] += car.offer(seq[0], _jpeg())
 
         until(lambda: bench.server.problems["guard"] >= 2, offer)
+        until(lambda: bench.records)
         assert not car.plans
         assert "50.0 m/s" in bench.records[-1]["guard"][0] and bench.records[-1]["seq"] is None
 
@@ -211,6 +225,18 @@ def test_a_stop_passes_while_the_model_hangs():
         until(lambda: car.stops, car.pump)
         assert bench.server.alive
         release.set()
+
+
+def test_the_announced_rate_is_kept():
+    """Two plans take at least one period, however fast the model is."""
+    backend = Straight()
+    backend.rate_hz = 20.0
+    with Bench(backend) as bench, Car(bench.endpoint) as car:
+        seq = drive(car)
+        begin = time.monotonic()
+        drive(car, plans=2, seq=seq)
+        assert time.monotonic() - begin > 0.045
+        assert car.link.welcome.rate_hz == 20.0
 
 
 def test_several_cars_are_answered_in_one_batch():

@@ -32,8 +32,8 @@ class TransformersBackend:
 
     Args: `model`: folder (or a name known to the hub's cache) of the model, or of a LoRA adapter whose settings name
     its base. `trained`: the model was trained on our grammar (short system text, only our phrases); otherwise it is
-    told the format and may use its own words. `threads`: for torch, None leaves it. `rate_hz`: announced to the cars,
-    None: half of what the warm-up reaches, 10 at most. Raises ModelError.
+    told the format and may use its own words. `threads`: for torch, None leaves it. `rate_hz`: the most plans per
+    second that a car is given; fixed, so that an evaluation does not depend on the machine. Raises ModelError.
     """
 
     wants_truth = False
@@ -47,7 +47,7 @@ class TransformersBackend:
         dtype: torch.dtype | None = None,
         threads: int | None = None,
         max_tokens: int = 256,
-        rate_hz: float | None = None,
+        rate_hz: float = 4.0,
         name: str | None = None,
     ):
         if threads:
@@ -63,8 +63,8 @@ class TransformersBackend:
         self._grammar = Grammar(self._tokenizer, answer_regex(free=not trained), vocab)
         if adapter:
             self._adapt(adapter)
-        warm_s = self._warm_up()
-        self.rate_hz = rate_hz or min(10.0, 0.5 / warm_s)
+        self.rate_hz = rate_hz
+        self.plan([_probe()])  # the first answer is slow
 
     def plan(self, requests: Sequence[PlanRequest]) -> list[PlanAnswer | PlanError]:
         """One answer per request, in order; `model_s` is the time of the whole batch. A frame that cannot be used or an
@@ -120,13 +120,6 @@ class TransformersBackend:
     @torch.inference_mode()
     def _logits(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         return self.model(**inputs, logits_to_keep=1).logits
-
-    def _warm_up(self) -> float:
-        """Answer twice (the first call is slow); seconds of the second."""
-        for _ in range(2):
-            begin = time.perf_counter()
-            self.plan([_probe()])
-        return time.perf_counter() - begin
 
 
 def _has_frames(request: PlanRequest) -> bool:
