@@ -35,7 +35,7 @@ World = Annotated[str, typer.Option(help="Simulated world: track.")]
 Controller = Annotated[str, typer.Option(help="pursuit, flow, or the path of an ONNX bundle.")]
 Planner = Annotated[str, typer.Option(help="expert, nano, the path of a model folder, or openai:URL.")]
 Server = Annotated[str, typer.Option("--planner", metavar="ADDRESS", help="Where the planner listens.")]
-Keys = Annotated[Path | None, typer.Option(help="Folder with this machine's keys (see `pacenote keys`).")]
+Keys = Annotated[Path | None, typer.Option("--keys", help="Folder with this machine's keys (see `pacenote keys`).")]
 
 
 def _write(path: Path | None, value: object) -> None:

@@ -85,6 +85,15 @@ def merged(plans: list[dict], events: list[dict]) -> list[dict]:
     return sorted([*plans, *events], key=lambda e: e.get("t_s") or 0.0)
 
 
+def _words(value: object) -> str:
+    """All text inside an entry, without the names of its fields."""
+    if isinstance(value, dict):
+        return "\n".join(_words(v) for v in value.values())
+    if isinstance(value, list):
+        return "\n".join(_words(v) for v in value)
+    return value if isinstance(value, str) else ""
+
+
 def show(run: Run, follow: bool = False, as_json: bool = False, grep: str = "") -> None:
     """Print a run: readable, or its plans as JSON lines; only entries that contain `grep`, if given."""
     console = Console()
@@ -93,7 +102,7 @@ def show(run: Run, follow: bool = False, as_json: bool = False, grep: str = "") 
         console.print(f"[bold]{escape(str(run.folder))}[/bold]", highlight=False)
     for entry in entries:
         line = json.dumps(entry, ensure_ascii=False, default=str)
-        if grep and grep not in line:
+        if grep and grep.lower() not in _words(entry).lower():
             continue
         if not as_json:
             print_lines([entry], console)
