@@ -96,7 +96,7 @@ def main() -> int:
     endpoint = link.bind("tcp://127.0.0.1:0")
     # Another folder, so that the car's packages come from its own environment and not from this source tree.
     with PlannerServer(StraightOn(), link), tempfile.TemporaryDirectory() as elsewhere:
-        script = Path(elsewhere) / "car.py"
+        script = Path(elsewhere) / "bare_drive.py"
         script.write_text(CAR, encoding="utf-8")
         command = [str(Path(options.car_python).absolute()), str(script), endpoint, controller, str(SECONDS)]
         return subprocess.run(command, cwd=elsewhere, timeout=180).returncode
