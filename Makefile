@@ -27,7 +27,7 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-figures: $(STAMP)
+figures: drive
 	$(BIN)/python -m training.figures
 
 bench: $(STAMP)

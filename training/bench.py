@@ -7,6 +7,7 @@ and `ratio` are null where there is nothing to compare with.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -24,9 +25,9 @@ class BenchError(RuntimeError):
 
 
 def _run(script: Path, target: Path) -> list[dict]:
-    done = subprocess.run(
-        [sys.executable, str(script), "--json", str(target)], timeout=TIMEOUT_S, cwd=script.parent.parent
-    )
+    root = script.parent.parent
+    command = [sys.executable, str(script), "--json", str(target)]
+    done = subprocess.run(command, timeout=TIMEOUT_S, cwd=root, env={**os.environ, "PYTHONPATH": str(root)})
     if done.returncode != 0 or not target.is_file():
         raise BenchError(f"{script.name} failed with exit code {done.returncode}")
     return json.loads(target.read_text(encoding="utf-8"))
