@@ -134,7 +134,7 @@ def _bend_limits(truth: Truth, path: LanePath) -> tuple[list[float], list[float]
 def _reachable(s: list[float], limits: list[float], here_m: float) -> float:
     """Greatest speed at `here_m` from which every later limit is met by gentle braking."""
     squares = [
-        limit * limit + 2 * BRAKE_MPS2 * (at - here_m)
+        limit * limit + 2 * BRAKE_MPS2 * max(at - here_m, 0.0)
         for at, limit in zip(s, limits, strict=True)
         if at >= here_m - 0.75  # the bend that the car is in still counts
     ]

@@ -21,6 +21,7 @@ from sims.sayings import SAYINGS
 CAR_LENGTH_M = 0.38
 LATERAL_ACCEL_MPS2 = 2.0  # speeds in bends are limited to this; speed tasks need a stretch where it does not bind
 FOLLOW_DISTANCE_M = 40.0
+COMMAND_AT_S = (1.6, 2.6)  # late enough for a car that stood still until its first plan to be at speed again
 
 
 class ScenarioError(ValueError):
@@ -64,6 +65,7 @@ class _Draft:
     cruise_mps: float
     t_command_s: float
     seed: int
+    slowness: float = 1.0  # below 1 on a second try, when a road was too tight for the first
     lane: int = 0
     start_s_m: float = 0.0
     actors: list[ActorSpec] = field(default_factory=list)
@@ -85,9 +87,12 @@ class _Draft:
         )
 
     def _lowest_limit(self, length_m: float) -> float:
-        s = self.start_s_m + np.arange(0.0, length_m, 0.2)
+        """Lowest speed limit by bends on the next `length_m` of the lane itself [m/s]."""
+        s = self.start_s_m + np.arange(0.0, 3.0 * length_m, 0.2)
         k, d = self.road.curvature_at(s), self.road.lane_center_d(s, self.lane)
-        tightest = float(np.max(np.abs(k / np.maximum(1.0 - k * d, 0.2))))
+        stretch = np.maximum(1.0 - k * d, 0.2)  # metres of the lane per metre of the reference line
+        driven = np.cumsum(0.2 * stretch) - 0.2 * stretch[0]
+        tightest = float(np.max(np.abs(k / stretch)[driven <= length_m]))
         return math.sqrt(LATERAL_ACCEL_MPS2 / max(tightest, 1e-6))
 
     def add(self, kind: str, lane: int, ahead_m: float, speed_mps: float = 0.0, **more) -> None:
@@ -148,16 +153,18 @@ def _follow_lane(draft: _Draft) -> Scenario:
 
 def _change_of_speed(draft: _Draft) -> Scenario:
     top = draft.cruise_mps * (1.4 if draft.name == "faster" else 1.0)
-    draft.place(draft.any_lane(), top, draft.t_command_s * draft.cruise_mps + 3.5 * top + 1.0)
+    draft.place(draft.any_lane(), top, draft.t_command_s * draft.cruise_mps + 3.5 * top + 2.0)
     draft.add_passers()
     return draft.finish(Instruction(draft.name), 3.5)
 
 
 def _target_speed(draft: _Draft) -> Scenario:
     speeds = [v / 10 for v in range(5, 21) if abs(v / 10 - draft.cruise_mps) > 0.25]
-    speed = float(draft.rng.choice([v for v in speeds if v <= draft.profile.max_speed_mps]))
+    speed = float(
+        draft.rng.choice([v for v in speeds if v <= min(2.0 * draft.slowness**2, draft.profile.max_speed_mps)])
+    )
     top = max(speed, draft.cruise_mps)
-    draft.place(draft.any_lane(), top, draft.t_command_s * draft.cruise_mps + 5.0 * speed + 1.0)
+    draft.place(draft.any_lane(), top, draft.t_command_s * draft.cruise_mps + 5.0 * speed + 2.0)
     draft.params["speed_mps"] = speed
     draft.add_passers()
     return draft.finish(Instruction("target_speed", speed), 5.0)
@@ -277,7 +284,9 @@ def make_scenario(
         rng = np.random.default_rng([seed, SCENARIOS.index(name)])
         cruise = 0.8 * profile.reference_speed_mps * float(rng.uniform(0.85, 1.1)) * slowness
         try:
-            draft = _Draft(name, road, rng, profile, language, cruise, float(rng.uniform(1.0, 2.0)), seed)
+            draft = _Draft(
+                name, road, rng, profile, language, cruise, float(rng.uniform(*COMMAND_AT_S)), seed, slowness
+            )
             return _BUILDERS[name](draft)
         except ScenarioError as reason:
             error = reason
