@@ -50,7 +50,7 @@ class Truth:
     left_edge_d_m: float  # of the road at the ego's s
     right_edge_d_m: float  # negative
     road_length_m: float
-    ahead: np.ndarray
+    ahead: np.ndarray = field(compare=False)  # follows from s_m and the road
     actors: tuple[ActorTruth, ...] = field(default=())
     collision: bool = False  # since the reset
     off_road: bool = False  # a wheel was off the road since the reset
