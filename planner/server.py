@@ -90,7 +90,9 @@ class PlannerServer:
         with self._lock:
             known = self._sessions.get(car_id)
             same = known is not None and known.profile == hello.profile
-            self._sessions[car_id] = known.renewed(hello) if same else PlannerSession(hello)
+            self._sessions[car_id] = (
+                known.renewed(hello) if same else PlannerSession(hello, confirm=not self.backend.wants_truth)
+            )
         return Welcome(
             session_id=hello.session_id,
             model=self.backend.name,

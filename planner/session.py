@@ -17,18 +17,21 @@ from planner.guard import check_plan
 
 TTL_S = 2.0
 CRUISE_FRACTION = 0.8  # of the reference speed, until a command has changed it
+_UNTIL_CONFIRMED = {Verdict.DONE: Verdict.ACCEPTED, Verdict.REFUSED: Verdict.WAITING}
 PAIR_MAX_S = 1.0  # an older previous frame tells nothing of motion
 
 
 @dataclass
 class _Order:
-    """The command in force. `accepted`: an answer has said so; `fastest_mps`: greatest speed planned at the first
+    """The command in force. `ending`: the last answer's verdict, where it ends a command; `accepted`: an answer has said
+    so; `fastest_mps`: greatest speed planned at the first
     waypoint while it was in force."""
 
     id: str
     text: str
     taken_ns: int
     start_lane: int | None = None
+    ending: Verdict | None = None
     accepted: bool = False
     fastest_mps: float = 0.0
 
@@ -45,14 +48,17 @@ class PlannerSession:
     """Memory of one car. A cycle: `request` for a frame, a backend's answer, `finish` for what is sent.
 
     `cruise_mps`: the speed kept without a command; by default CRUISE_FRACTION of the profile's reference speed.
+    `confirm`: a backend that sees pictures errs now and then, so a verdict that ends a command counts only when the next
+    answer says it again; until then `done` goes out as `accepted` and `refused` as `waiting`.
     """
 
-    def __init__(self, hello: Hello, *, cruise_mps: float | None = None, ttl_s: float = TTL_S):
+    def __init__(self, hello: Hello, *, cruise_mps: float | None = None, ttl_s: float = TTL_S, confirm: bool = False):
         self.car_id = hello.car_id
         self.session_id = hello.session_id
         self.profile = hello.profile
         self.cruise_mps = CRUISE_FRACTION * hello.profile.reference_speed_mps if cruise_mps is None else cruise_mps
         self._ttl_s = ttl_s
+        self._confirm = confirm
         self._order: _Order | None = None
         self._previous: tuple[np.ndarray, int] | None = None  # image, capture time on the car's clock
         self._seq = 0
@@ -64,7 +70,7 @@ class PlannerSession:
 
     def renewed(self, hello: Hello) -> PlannerSession:
         """The same car after a reconnect: command and cruising speed stay, frames of the old session do not."""
-        fresh = PlannerSession(hello, cruise_mps=self.cruise_mps, ttl_s=self._ttl_s)
+        fresh = PlannerSession(hello, cruise_mps=self.cruise_mps, ttl_s=self._ttl_s, confirm=self._confirm)
         fresh._order = self._order
         return fresh
 
@@ -121,10 +127,10 @@ class PlannerSession:
             return Outcome(None, tuple(problems))
         verdict = None
         if request.command is not None and answer.verdict is not None:
-            reason = answer.verdict_reason[:2000]
-            verdict = CommandVerdict(command_id=request.command.id, verdict=answer.verdict, reason=reason)
+            said = answer.verdict
             if self._order is not None and self._order.id == request.command.id:
-                self._follow_up(self._order, answer)
+                said = self._follow_up(self._order, answer)
+            verdict = CommandVerdict(command_id=request.command.id, verdict=said, reason=answer.verdict_reason[:2000])
         self._seq += 1
         plan = Plan(
             session_id=self.session_id,
@@ -141,15 +147,21 @@ class PlannerSession:
         )
         return Outcome(plan)
 
-    def _follow_up(self, order: _Order, answer: PlanAnswer) -> None:
+    def _follow_up(self, order: _Order, answer: PlanAnswer) -> Verdict | None:
+        """Move the command in force on; returns the verdict that goes out."""
         if order.start_lane is None:
             order.start_lane = answer.lane
         order.fastest_mps = max(order.fastest_mps, answer.waypoints[0].v_mps)
-        if answer.verdict is Verdict.ACCEPTED:
-            order.accepted = True
-        if answer.verdict is Verdict.DONE and answer.intent is Intent.FOLLOW_LANE and order.accepted:
+        order.accepted |= answer.verdict is Verdict.ACCEPTED
+        confirmed = not self._confirm or order.ending is answer.verdict
+        order.ending = answer.verdict if answer.verdict in _UNTIL_CONFIRMED else None
+        if order.ending is None:
+            return answer.verdict
+        if not confirmed:
+            return _UNTIL_CONFIRMED[order.ending]
+        if order.ending is Verdict.DONE and answer.intent is Intent.FOLLOW_LANE and order.accepted:
             # A speed was ordered and has been kept for a while. A plain "follow the lane" is done at once and changes
             # nothing; the greatest speed counts, since single plans are slower in bends and behind cars.
             self.cruise_mps = order.fastest_mps
-        if answer.verdict in (Verdict.DONE, Verdict.REFUSED):
-            self._order = None
+        self._order = None
+        return order.ending

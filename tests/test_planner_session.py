@@ -186,3 +186,24 @@ def test_speed_and_doing_come_from_the_frame():
     frame = Frame(session_id="s-1", seq=9, t_capture_ns=0, ego=EgoState(speed_mps=0.4), truth={"a": 1})
     request = car.session.request(frame, IMAGE, car.now_ns)
     assert (request.ego.speed_mps, request.truth) == (0.4, {"a": 1})
+
+
+@pytest.mark.parametrize(("ends", "meanwhile"), [(Verdict.DONE, Verdict.ACCEPTED), (Verdict.REFUSED, Verdict.WAITING)])
+def test_a_seeing_backend_must_say_twice_that_a_command_ends(ends, meanwhile):
+    car = Car(confirm=True)
+    car.say("change left")
+    assert car.turn(ends).plan.verdict.verdict is meanwhile
+    assert car.turn(Verdict.ACCEPTED).plan.verdict.verdict is Verdict.ACCEPTED
+    assert car.turn(ends).plan.verdict.verdict is meanwhile
+    assert car.turn(ends).plan.verdict.verdict is ends
+    assert car.ask().command is None
+
+
+def test_an_unconfirmed_end_does_not_change_the_cruise():
+    car = Car(confirm=True)
+    car.say("faster")
+    car.turn(Verdict.ACCEPTED, v_mps=1.68)
+    car.turn(Verdict.DONE, v_mps=1.68)
+    assert car.session.cruise_mps == pytest.approx(1.2)
+    car.turn(Verdict.DONE, v_mps=1.68)
+    assert car.session.cruise_mps == pytest.approx(1.68)

@@ -160,7 +160,7 @@ def evaluate(
     delay_s = _delay_s(settings, backend, profile)
     entries = []
     for start in range(0, len(cases), BATCH):
-        batch = [_episode(scenario, seed, settings, profile) for scenario, seed in cases[start : start + BATCH]]
+        batch = [_episode(*case, settings, backend, profile) for case in cases[start : start + BATCH]]
         sees = bool(policy.needs_image) or not backend.wants_truth
         for episode in _run_batch(batch, backend, delay_s, settings, profile, sees, on_plan, watch):
             entries.append(_entry(episode))
@@ -182,12 +182,14 @@ def evaluate(
     }
 
 
-def _episode(scenario: Scenario, seed: int, settings: EvaluateSettings, profile: VehicleProfile) -> Episode:
+def _episode(
+    scenario: Scenario, seed: int, settings: EvaluateSettings, backend: PlannerBackend, profile: VehicleProfile
+) -> Episode:
     # Policies keep state between ticks (chunks), so every car has its own.
     policy = load_policy(settings.controller, profile)
     controller = Controller(profile, policy, ControllerSettings(reprojection=settings.reprojection))
     hello = Hello(car_id=f"car-{seed}", session_id=f"episode-{seed}", profile=profile)
-    session = PlannerSession(hello, cruise_mps=scenario.cruise_mps)
+    session = PlannerSession(hello, cruise_mps=scenario.cruise_mps, confirm=not backend.wants_truth)
     return Episode(
         scenario, seed, controller, session, Judge(scenario, profile), sorted(scenario.commands, key=lambda c: c.t_s)
     )
