@@ -1,8 +1,8 @@
 """Round trip of the link, 20 kB frame out and 1 kB plan back, beside bare pyzmq with the same bytes in the same run.
 
 Ours: CarLink and PlannerLink with everything they check. Peer: a DEALER and a ROUTER that look at nothing. The
-planners answer from processes of their own. The two sides are measured in turns, a few round trips each, so that a
-busy machine slows both. The figure is the median.
+planners answer from processes of their own. The two sides are measured in turns, one round trip each, so that a
+busy machine slows both and neither finds warmer caches. The figure is the median.
 """
 
 from __future__ import annotations
@@ -115,8 +115,8 @@ class Peer:
         return time.perf_counter() - start_s
 
 
-def measure(rounds: int, block: int = 20) -> list[dict]:
-    """Both in turns, `block` round trips at a time; the result as a list of one figure."""
+def measure(rounds: int, warm_up: int = 50) -> list[dict]:
+    """Both in turns; the result as a list of one figure."""
     frame = m.Frame(session_id="0123456789abcdef", seq=1, t_capture_ns=time.monotonic_ns())
     header, answer = encode(frame), encode(make_plan(frame))
     context = multiprocessing.get_context("spawn")
@@ -128,17 +128,15 @@ def measure(rounds: int, block: int = 20) -> list[dict]:
         pipes.append(mine)
     sides = [Ours(pipes[0].recv()), Peer(pipes[1].recv(), header)]
     times_s: list[list[float]] = [[], []]
-    for turn in range(max(1, rounds // block) + 1):
+    for _ in range(warm_up + rounds):
         for side, kept in zip(sides, times_s, strict=True):
-            taken = [side.round_trip_s() for _ in range(block)]
-            if turn:  # the first turn warms up
-                kept += taken
+            kept.append(side.round_trip_s())
     for pipe, process in zip(pipes, processes, strict=True):
         pipe.send("end")
         process.join()
     sides[0].link.close()
     sides[1].context.destroy(linger=0)
-    ours, peer = (statistics.median(t) * 1e6 for t in times_s)
+    ours, peer = (statistics.median(t[warm_up:]) * 1e6 for t in times_s)
     name = f"link round trip p50, {len(JPEG) // 1000} kB frame, {len(answer) / 1000:.1f} kB plan"
     return [
         {"name": name, "ours": round(ours, 1), "peer": round(peer, 1), "unit": "us", "ratio": round(ours / peer, 3)}

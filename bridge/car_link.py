@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import zmq
@@ -34,6 +35,7 @@ from bridge.sockets import make_client, readable, receive, send
 
 _KINDS = topics.kinds_for(topics.CAR)
 _HELLO_INTERVAL_S = 0.5
+_RETRY_INTERVAL_S = 1.0  # after a refusal, which libzmq takes as final
 _MOST_AT_ONCE = 64  # messages taken in per poll, so that a flood cannot hold up the control loop
 _FRAMES_REMEMBERED = 16
 _REFUSED = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
@@ -77,6 +79,8 @@ class CarLink:
         self._monitor: Any = None
         self._poller = zmq.Poller()
         self._on_line = False
+        self._endpoint = ""
+        self._retry_due_ns: int | None = None
         self._begin_session()
 
     def connect(self, endpoint: str, keys: ClientKeys | None = None) -> None:
@@ -87,6 +91,7 @@ class CarLink:
         self._monitor = self._socket.get_monitor_socket(watched)
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
+        self._endpoint = endpoint
         self._begin_session()
         self._socket.connect(endpoint)
 
@@ -222,12 +227,20 @@ class CarLink:
             event: Any = recv_monitor_message(self._monitor, zmq.NOBLOCK)
             if event["event"] & _REFUSED:
                 self.problem = "the planner refused the connection: its allow-list lacks our key, or keys do not match"
+                self._retry_due_ns = self._clock.now_ns() + round(_RETRY_INTERVAL_S * NS_PER_S)
             else:
                 self._on_line = event["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
+                if self._on_line:
+                    self._retry_due_ns = None
                 self._begin_session()
 
     def _do_what_is_due(self) -> None:
         now_ns = self._clock.now_ns()
+        if self._retry_due_ns is not None and now_ns >= self._retry_due_ns:
+            self._retry_due_ns = None
+            with suppress(zmq.ZMQError):  # libzmq may have forgotten the endpoint already
+                self._socket.disconnect(self._endpoint)
+            self._socket.connect(self._endpoint)
         if self.welcome is not None and now_ns - self._heard_ns > self._timeout_ns:
             self.problem = "the planner has fallen silent"
             self._begin_session()

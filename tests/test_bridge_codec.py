@@ -72,7 +72,7 @@ ALMOST = st.one_of(
         lambda t: t[0][: t[1]] + t[3] + t[0][t[2] :]
     ),
 )
-QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @QUICK

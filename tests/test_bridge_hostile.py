@@ -12,11 +12,12 @@ from test_bridge_codec import ALMOST, ANY_MESSAGE
 
 from bridge import keys as k
 from bridge import messages as m
+from bridge.clock import VirtualClock
 from bridge.codec import decode, encode
 from bridge.link import CarLink, OperatorLink, PlannerLink, StopListener
 from bridge.topics import JPEG_BYTES, SOCKET_BYTES
 
-QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 PARTS = (
     st.lists(ALMOST, max_size=4) | ANY_MESSAGE.map(lambda x: [encode(x)]) | ANY_MESSAGE.map(lambda x: [encode(x), b"j"])
 )
@@ -150,11 +151,12 @@ def test_allowed_key_connects_and_unknown_does_not_until_allowed(key_folder):
     with Planner(keys=server) as planner, Car(planner.endpoint, keys=client) as car:
         meet(planner, car)
         deliver_frame(planner, car)
-        with Car(planner.endpoint, "stranger", keys=stranger_keys) as stranger:
+        clock = VirtualClock()
+        with Car(planner.endpoint, "stranger", keys=stranger_keys, clock=clock) as stranger:
             until(lambda: stranger.link.problem, planner.pump, stranger.pump)
             assert "key" in stranger.link.problem and planner.link.car_ids == ["donkey"]
             k.allow(folder / "allowed", "stranger", stranger_pair.public)
-            stranger.link.connect(planner.endpoint, stranger_keys)
+            clock.advance_s(1.0)
             meet(planner, stranger)
 
 
