@@ -19,6 +19,8 @@ HISTORY = 13  # entries of one sample period each
 POSE = np.dtype([(n, "f8") for n in ("x", "y", "yaw", "s", "d", "psi", "v", "progress", "t")])
 DEGREE = np.pi / 180
 KEEP, CHANGE, STOP, PULL_OVER = KINDS = (0, 1, 2, 3)
+WILD = 0.25  # share of plans with headings that are far off
+UNAWARE = 0.25  # share of plans that overlook the other cars and the obstacles
 SHARES = (0.45, 0.35, 0.12, 0.08)
 
 
@@ -200,16 +202,19 @@ class Drivers:
             table, road, pose["s"], pose["d"], 0.0, chain, actors.s[i] + moved, actors.d[i], actors.v[i],
             actors.length[i], actors.width[i], actors.count[i], self.car,
         )  # fmt: skip
+        if rng.random() < UNAWARE:
+            allowed = 99.0
         target = float(self.lane[i])
         places = (pose["s"] + 0.5, pose["s"] + 4.0)
         speeds = [plan_speed(table, road, s, lane_d(table, road, s, target), self.v_set[i], allowed) for s in places]
         self.v_near[i], self.v_far[i] = speeds
-        wild = rng.random() < 0.15  # a planner that sees badly
-        turn = (5.0 if wild else 2.0) * DEGREE
+        wild = rng.random() < WILD  # a planner that sees badly
+        turn, bend = (8.0, 3.0) if wild else (3.0, 1.0)
         make_chain(
-            table, self.car, road, pose["s"], pose["d"], pose["psi"], chain, rng.normal(0, turn),
-            rng.normal(0, (2.5 if wild else 0.8) * DEGREE), rng.normal(0, 0.08), DEGREE, self.points[i],
+            table, self.car, road, pose["s"], pose["d"], pose["psi"], chain, rng.normal(0, turn) * DEGREE,
+            rng.normal(0, bend) * DEGREE, rng.normal(0, 0.08), DEGREE, self.points[i],
         )  # fmt: skip
+        self.points[i] += rng.normal(0, 0.03, 2)
         self.seen_speeds[i] = np.array(speeds) * rng.normal(1.0, 0.03) if speeds[0] > 0.05 else speeds
         self.drift[i] = rng.normal(0, 1.5 * DEGREE), rng.normal(0, 0.04)
 
