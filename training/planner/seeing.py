@@ -1,0 +1,144 @@
+"""What the vision tower is taught before any word: dense labels from the renderer and geometry from the truth.
+
+The heads stand on the image tokens that the language model will read, and are thrown away after training. Knows truth
+and tensors; knows no text.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bridge.messages import VehicleProfile
+from planner.frames import IMAGE_TOKENS, MERGE
+from sims.expert_path import lane_path
+from sims.facts import BENDS, POSITIONS, VIEW_M, bend_ahead, visible_facts
+from sims.truth import Truth
+
+MAX_LANES = 3
+CURVATURES_AT_M = (0.0, 1.0, 2.0, 3.0, 4.0)
+KINDS = ("car", "cone", "box")
+# Per lane: distance / 3 m, speed m/s of the nearest thing that is in view there.
+REGRESSIONS = 24 + 3 + len(CURVATURES_AT_M) + 2 * MAX_LANES
+CHOICES = {
+    "lane_count": MAX_LANES,
+    "lane": MAX_LANES,
+    "position": len(POSITIONS),
+    "bend": len(BENDS),
+    "actor_0": 1 + len(KINDS),
+    "actor_1": 1 + len(KINDS),
+    "actor_2": 1 + len(KINDS),
+}
+
+
+def seeing_targets(truth: Truth, profile: VehicleProfile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(values (REGRESSIONS,), mask of them, choices (len(CHOICES),)) for one picture. Lengths in metres, headings of
+    the paths onto my lane, the left and the right one in rad times 2."""
+    values, mask = np.zeros(REGRESSIONS, np.float32), np.ones(REGRESSIONS, np.float32)
+    for k, lane in enumerate((truth.lane, truth.lane + 1, truth.lane - 1)):
+        at = slice(8 * k, 8 * k + 8)
+        if 0 <= lane < truth.lane_count:
+            path = lane_path(truth, profile, truth.lane_center_d_m(lane), 1.2)
+            values[at] = 2.0 * np.asarray(path.headings_rad)
+        else:
+            mask[at] = 0.0
+    offset = (truth.d_m - truth.lane_center_d_m(truth.lane)) / truth.lane_width_m
+    values[24:27] = 2.0 * offset, truth.lane_width_m, 4.0 * truth.heading_error_rad
+    at = 27
+    values[at : at + 5] = np.interp(CURVATURES_AT_M, truth.ahead[:, 0], truth.ahead[:, 4])
+    at += len(CURVATURES_AT_M)
+    nearest = nearest_by_lane(truth, profile)
+    for lane in range(MAX_LANES):
+        if lane in nearest:
+            distance, actor = nearest[lane]
+            values[at + 2 * lane : at + 2 * lane + 2] = distance / 3.0, actor.speed_mps
+        else:
+            mask[at + 2 * lane : at + 2 * lane + 2] = 0.0
+    facts = visible_facts(truth, profile)
+    kinds = [1 + KINDS.index(nearest[k][1].kind) if k in nearest else 0 for k in range(MAX_LANES)]
+    choices = np.array(
+        [
+            min(truth.lane_count, MAX_LANES) - 1,
+            min(truth.lane, MAX_LANES - 1),
+            POSITIONS.index(facts["position"]),
+            BENDS.index(bend_ahead(truth)),
+            *kinds,
+        ]
+    )
+    return values, mask, choices
+
+
+def nearest_by_lane(truth: Truth, profile: VehicleProfile) -> dict:
+    """lane -> (distance from the front bumper [m], actor) of the nearest actor in view."""
+    found: dict = {}
+    nose = profile.length_m - profile.rear_overhang_m
+    c, s = math.cos(truth.yaw_rad), math.sin(truth.yaw_rad)
+    for actor in truth.actors:
+        dx, dy = actor.x_m - truth.x_m, actor.y_m - truth.y_m
+        x, y = dx * c + dy * s, dy * c - dx * s
+        distance = max(0.0, math.hypot(x - nose, y) - actor.length_m / 2)
+        seen = abs(math.atan2(y, x - profile.camera.x_m)) < math.radians(55.0) and distance <= VIEW_M
+        if seen and (actor.lane not in found or distance < found[actor.lane][0]):
+            found[actor.lane] = (distance, actor)
+    return found
+
+
+class SeeingHeads(nn.Module):
+    """Auxiliary heads on image tokens (B, IMAGE_TOKENS, width)."""
+
+    def __init__(self, width: int, classes: int, hidden: int = 256):
+        super().__init__()
+        self.classes = classes
+        self.dense = nn.Linear(width, MERGE**2 * classes)
+        self.trunk = nn.Sequential(
+            nn.LayerNorm(width),
+            nn.Linear(width, 64),
+            nn.Flatten(1),
+            nn.Linear(64 * IMAGE_TOKENS, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, REGRESSIONS + sum(CHOICES.values())),
+        )
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Dense logits (B, patches, classes), regressions (B, REGRESSIONS), choice logits."""
+        dense = self.dense(tokens).reshape(len(tokens), -1, self.classes)
+        out = self.trunk(tokens)
+        return dense, out[:, :REGRESSIONS], list(out[:, REGRESSIONS:].split(list(CHOICES.values()), dim=1))
+
+
+def seeing_loss(heads: SeeingHeads, tokens: Tensor, dense: Tensor, values: Tensor, mask: Tensor, choices: Tensor):
+    """(loss, parts): `dense` (B, patches, classes) are class shares in the order of the patches."""
+    logits, guess, choice_logits = heads(tokens)
+    dense_loss = -(dense * logits.log_softmax(-1)).sum(-1).mean()
+    value_loss = (F.smooth_l1_loss(guess, values, reduction="none", beta=0.2) * mask).sum() / mask.sum()
+    choice_loss = torch.stack([F.cross_entropy(a, choices[:, k]) for k, a in enumerate(choice_logits)]).mean()
+    return 2.0 * dense_loss + 4.0 * value_loss + choice_loss, (dense_loss, value_loss, choice_loss)
+
+
+@torch.no_grad()
+def seeing_scores(heads: SeeingHeads, tokens: Tensor, values: Tensor, mask: Tensor, choices: Tensor) -> dict[str, float]:
+    """Errors in plain units, for the log."""
+    _, guess, choice_logits = heads(tokens)
+    error = (guess - values).abs() * mask
+    mean = lambda a, b: float(error[:, a:b].sum() / mask[:, a:b].sum().clamp(min=1))  # noqa: E731
+    scores = {
+        "path_rad": mean(0, 8) / 2,
+        "side_path_rad": mean(8, 24) / 2,
+        "offset_lanes": mean(24, 25) / 2,
+        "heading_rad": mean(26, 27) / 4,
+        "curvature_pm": mean(27, 32),
+    }
+    at = 27 + len(CURVATURES_AT_M)
+    index = torch.arange(at, REGRESSIONS, 2)
+    scores["actor_m"] = float(3 * error[:, index].sum() / mask[:, index].sum().clamp(min=1))
+    scores["actor_mps"] = float(error[:, index + 1].sum() / mask[:, index + 1].sum().clamp(min=1))
+    for k, name in enumerate(CHOICES):
+        scores[name] = float((choice_logits[k].argmax(1) == choices[:, k]).float().mean())
+    present = choices[:, 4:] > 0
+    hits = torch.stack([a.argmax(1) for a in choice_logits[4:]], 1) == choices[:, 4:]
+    scores["actors_seen"] = float((hits & present).sum() / present.sum().clamp(min=1))
+    return scores
