@@ -37,10 +37,10 @@ def label(table, s=1.0, d=-0.5, psi=0.0, v=1.0, v_set=1.0, lane=0.0, actor=None)
     a = np.zeros((1, 1)) if actor is None else np.array([[float(actor)]])
     lateral = np.array([[lane, lane, 1.0, 0.0]])
     chunk, gap = np.zeros((1, 50, 2)), np.zeros(1)
+    state = (one(s), one(d), one(psi), one(v), one(0), one(0))
     teacher.label_chunks(
-        table, CAR, np.zeros(1, np.int64), one(s), one(d), one(psi), one(v), one(0), one(0), one(0), lateral, one(v_set),
-        one(v_set), a, np.full((1, 1), d), np.zeros((1, 1)), np.full((1, 1), 0.3), np.full((1, 1), 0.2),
-        np.array([0 if actor is None else 1]), chunk, gap,
+        table, CAR, np.zeros(1, np.int64), *state, one(0), lateral, one(v_set), one(v_set), a,
+        np.full((1, 1), d), np.zeros((1, 1)), np.full((1, 1), 0.3), np.full((1, 1), 0.2), np.array([0 if actor is None else 1]), chunk, gap,
     )  # fmt: skip
     return chunk[0], gap[0]
 
@@ -117,11 +117,13 @@ def test_buffer_mirrors_everything_that_has_a_side():
     image = np.zeros((1, 60, 80, 3), np.uint8)
     image[:, :, 0] = 200
     ones = lambda *shape: np.ones((1, *shape), np.float32)  # noqa: E731
-    buffer.add({"image": image, "path": ones(8, 3), "valid": ones(1), "ego": ones(3), "chunk": ones(50, 2), "aux": ones(13)})
+    columns = {"path": ones(8, 3), "valid": ones(1), "ego": ones(3), "chunk": ones(50, 2), "aux": ones(13)}
+    buffer.add({"image": image, **columns})
     rows = buffer.sample(64, np.random.default_rng(0))
     mirrored = (rows["image"][:, 0, 0, -1] > 0).numpy()
     assert 10 < mirrored.sum() < 54
-    for name, index, sign in (("path", 1, -1), ("path", 2, 1), ("ego", 1, -1), ("ego", 0, 1), ("aux", 8, -1), ("aux", 12, 1)):
+    signs = (("path", 1, -1), ("path", 2, 1), ("ego", 1, -1), ("ego", 0, 1), ("aux", 8, -1), ("aux", 12, 1))
+    for name, index, sign in signs:
         values = rows[name].reshape(64, -1)[:, index].numpy()
         assert (values == np.where(mirrored, sign, 1)).all(), (name, index)
     assert (rows["chunk"][:, 0, 0].numpy() == np.where(mirrored, -1, 1)).all()

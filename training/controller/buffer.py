@@ -16,7 +16,7 @@ def halve(images: np.ndarray) -> np.ndarray:
 
 
 class SampleBuffer:
-    """Columns: image (60, 80, 3) u8, path (8, 3), valid (1), ego (3), chunk (50, 2), aux (k). Oldest are overwritten."""
+    """Columns: image (60, 80, 3) u8, path (8, 3), valid (1), ego (3), chunk (50, 2), aux (k). The oldest go first."""
 
     def __init__(self, capacity: int, aux_dim: int):
         self.capacity, self.size, self._next = capacity, 0, 0

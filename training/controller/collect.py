@@ -149,7 +149,7 @@ class Collector:
         bad = state["collision"] | state["off_road"]
         self.resets += int(bad.sum())
         for i in np.flatnonzero(bad | (self.standing > STALE_S) | (self.drivers.time >= self.episode_until)):
-            self._replace(i)
+            self._replace(int(i))
 
     def _replace(self, i: int) -> None:
         """Put car i somewhere else, often with another look, other actors, and not quite in its lane."""
@@ -206,5 +206,3 @@ def _dynamics_car(profile: VehicleProfile) -> np.ndarray:
     car[0] = (p.wheelbase_m, p.width_m, p.length_m, p.rear_overhang_m, p.steering_limit_rad, p.max_speed_mps,
               p.max_accel_mps2, p.max_brake_mps2)  # fmt: skip
     return car
-
-

@@ -132,13 +132,14 @@ class TorchPolicy:
         """Nothing is remembered."""
 
 
-def compare_closed_loop(checkpoint: str | Path, bundle: str | Path, seconds: float = 4.0, seed: int = 1_000_003) -> float:
-    """Drive the same road with torch and with the bundle; greatest distance between the two cars [m]."""
+def compare_closed_loop(checkpoint: str | Path, bundle: str | Path, seconds: float = 4.0, seed: int = 1_000_003):
+    """Drive the same road with torch and with the bundle; greatest distance between the two cars [m], a float."""
     from controller.onnx_policy import OnnxPolicy
     from training.controller.check_eyes import drive
 
     profile = VehicleProfile()
-    tracks = [drive(policy, profile, seed, seconds) for policy in (TorchPolicy(checkpoint), OnnxPolicy(Path(bundle), profile))]
+    policies = (TorchPolicy(checkpoint), OnnxPolicy(Path(bundle), profile))
+    tracks = [drive(policy, profile, seed, seconds) for policy in policies]
     n = min(len(t) for t in tracks)
     return float(np.hypot(*(tracks[0][:n] - tracks[1][:n]).T).max())
 
@@ -163,5 +164,6 @@ def _session(bundle: str | Path | bytes) -> onnxruntime.InferenceSession:
 
 def _commit() -> str:
     root = Path(__file__).resolve().parents[2]
-    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    found = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     return found.stdout.strip() or "unknown"

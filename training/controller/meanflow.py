@@ -58,5 +58,5 @@ def _du_dt(head, z, r, t, v, condition) -> Tensor:
     def velocity(z_, r_, t_):
         return (z_ - head(z_, r_, t_, condition)) / t_
 
-    _, change = torch.func.jvp(velocity, (z, r, t), (v, torch.zeros_like(r), torch.ones_like(t)))
-    return change.clamp(-20.0, 20.0)
+    result = torch.func.jvp(velocity, (z, r, t), (v, torch.zeros_like(r), torch.ones_like(t)))
+    return result[1].clamp(-20.0, 20.0)

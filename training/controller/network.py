@@ -52,9 +52,10 @@ class Head(nn.Module):
             nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
             for _ in range(blocks)
         )
-        self.out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, FLAT))
-        nn.init.zeros_(self.out[1].bias)
-        nn.init.normal_(self.out[1].weight, std=0.01)
+        last = nn.Linear(width, FLAT)
+        nn.init.zeros_(last.bias)
+        nn.init.normal_(last.weight, std=0.01)
+        self.out = nn.Sequential(nn.LayerNorm(width), last)
 
     def forward(self, z: Tensor, r: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         times = self.embed(torch.cat([r, t, r * r, t * t], dim=1))
@@ -66,6 +67,10 @@ class Head(nn.Module):
 
 class FlowController(nn.Module):
     """The whole policy. `condition` once per observation; `average_velocity` once (or a few times) per chunk."""
+
+    path_range: Tensor
+    ego_range: Tensor
+    scale: Tensor
 
     def __init__(self, features: int = 192, width: int = 256, blocks: int = 3):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What each car is trying to do, and the plan that it is given for it. Knows the true road; knows no images, no network.
+"""What each car is trying to do, and the plan that it is given for it. Knows the true road, no images, no network.
 
 A `Drivers` object keeps, for every environment: the intention (lane, speed, until when), the plan in force (true
 lateral profile and speeds for the teacher, corrupted world-fixed points for the policy), and a short history of poses,
@@ -124,10 +124,10 @@ class Drivers:
         self.road = state["road"].copy()
         _remember(self.history, self.known, state, self.time)
         for i in np.flatnonzero(self.time >= self.task_until):
-            self._new_task(i, actors)
+            self._new_task(int(i), actors)
         self._finish_pull_over()
         for i in np.flatnonzero(self.time >= self.next_plan):
-            self._new_plan(i, actors)
+            self._new_plan(int(i), actors)
         _silent_profiles(self.table, state["road"], self.history[:, 0], self.valid, self.lateral, self.v_near)
         self.time += self.period_s
 

@@ -41,7 +41,7 @@ class Trainer:
         self.settings = settings
         self.rng = np.random.default_rng(settings.seed)
         shape = {"features": settings.features, "width": settings.width, "blocks": settings.blocks}
-        self.policy = FlowController(**shape).to(memory_format=torch.channels_last)
+        self.policy = FlowController(**shape)
         self.average = FlowController(**shape).eval()
         self.average.load_state_dict(self.policy.state_dict())
         self.optimizer = torch.optim.AdamW(
@@ -174,7 +174,7 @@ class Trainer:
 
 
 def photometric(image: Tensor) -> Tensor:
-    """Random gain, offset and colour cast for each image, values 0..255; the world's own randomisation does the rest."""
+    """Random gain, offset and colour cast for each image (0..255); the world's own randomisation does the rest."""
     n = len(image)
     gain = torch.empty(n, 3, 1, 1).uniform_(0.85, 1.15) * torch.empty(n, 1, 1, 1).uniform_(0.7, 1.3)
     offset = torch.empty(n, 1, 1, 1).uniform_(-20, 20)
