@@ -38,9 +38,11 @@ def label(table, s=1.0, d=-0.5, psi=0.0, v=1.0, v_set=1.0, lane=0.0, actor=None)
     lateral = np.array([[lane, lane, 1.0, 0.0]])
     chunk, gap = np.zeros((1, 50, 2)), np.zeros(1)
     state = (one(s), one(d), one(psi), one(v), one(0), one(0))
+    fixed = lambda value: np.full((1, 1), value)  # noqa: E731
+    actors = (a, fixed(d), fixed(0.0), fixed(0.3), fixed(0.2), np.array([0 if actor is None else 1]))
+    road = np.zeros(1, np.int64)
     teacher.label_chunks(
-        table, CAR, np.zeros(1, np.int64), *state, one(0), lateral, one(v_set), one(v_set), a,
-        np.full((1, 1), d), np.zeros((1, 1)), np.full((1, 1), 0.3), np.full((1, 1), 0.2), np.array([0 if actor is None else 1]), chunk, gap,
+        table, CAR, road, *state, one(0), lateral, one(v_set), one(v_set), *actors, chunk, gap
     )  # fmt: skip
     return chunk[0], gap[0]
 
