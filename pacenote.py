@@ -313,6 +313,25 @@ def train_controller(
     typer.echo(f"written: {run(settings)}")
 
 
+@train_app.command("planner")
+def train_planner(
+    preset: Annotated[Path | None, typer.Option(help="Settings; configs/train_planner_nano.yaml by default.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Stop after so many minutes.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the model.")] = None,
+    work: Annotated[Path | None, typer.Option(help="Folder for checkpoints and log.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the last run in the work folder ended.")
+    ] = False,
+) -> None:
+    """System 2 from nothing: planner-nano, taught to see and then to speak by the expert."""
+    from training.planner.settings import load_settings
+    from training.planner.train import train_planner as run
+
+    changes = {"minutes": minutes, "out": out, "work": work}
+    settings = load_settings(preset, **{k: v for k, v in changes.items() if v is not None})
+    typer.echo(f"written: {run(settings, resume)}")
+
+
 @app.command()
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of `pacenote train controller`.")],
