@@ -177,7 +177,7 @@ class Collector:
         rng, specs = self.rng, []
         at = s + rng.uniform(1.5, 4.0)
         for _ in range(int(rng.integers(1, 5))):
-            where = lane if rng.random() < 0.65 else int(rng.integers(road.lane_count))
+            where = lane if rng.random() < 0.7 else int(rng.integers(road.lane_count))
             d = float(road.lane_center_d(at, where)) + rng.normal(0, 0.03)
             kind = str(rng.choice(["car", "car", "cone", "box"]))
             speed = float(rng.uniform(0.2, 1.2)) if kind == "car" and rng.random() < 0.7 else 0.0

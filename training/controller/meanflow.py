@@ -33,8 +33,11 @@ def sample_noise(n: int, dim: int, generator: torch.Generator | None = None) -> 
     return scale * torch.randn(n, dim, generator=generator)
 
 
-def meanflow_loss(head, x: Tensor, condition: Tensor, weight: Tensor, equal_share: float = 0.75) -> Tensor:
-    """Mean weighted loss. head(z, r, t, condition) -> x; x (n, dim) clean; weight (dim,) of each chunk entry."""
+def meanflow_loss(
+    head, x: Tensor, condition: Tensor, weight: Tensor, equal_share: float = 0.75, importance: Tensor | None = None
+) -> Tensor:
+    """Mean weighted loss. head(z, r, t, condition) -> x; x (n, dim) clean; weight (dim,) of each chunk entry;
+    importance (n,) of each sample."""
     n, dim = x.shape
     r, t = sample_times(n, equal_share)
     noise = sample_noise(n, dim)
@@ -51,7 +54,8 @@ def meanflow_loss(head, x: Tensor, condition: Tensor, weight: Tensor, equal_shar
         target = z - t * (v - (t - r) * change)  # the x that makes u equal to its target
     error = (head(z, r, t, condition) - target) ** 2 * weight
     per_sample = error.mean(dim=1)
-    return (per_sample / (per_sample.detach() + 0.02).sqrt()).mean()
+    scaled = per_sample / (per_sample.detach() + 0.02).sqrt()
+    return scaled.mean() if importance is None else (scaled * importance).mean()
 
 
 def _du_dt(head, z, r, t, v, condition) -> Tensor:

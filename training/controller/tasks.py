@@ -20,7 +20,7 @@ POSE = np.dtype([(n, "f8") for n in ("x", "y", "yaw", "s", "d", "psi", "v", "pro
 DEGREE = np.pi / 180
 KEEP, CHANGE, STOP, PULL_OVER = KINDS = (0, 1, 2, 3)
 WILD = 0.25  # share of plans with headings that are far off
-UNAWARE = 0.25  # share of plans that overlook the other cars and the obstacles
+UNAWARE = 0.6  # share of plans that overlook the other cars and the obstacles
 SHARES = (0.45, 0.35, 0.12, 0.08)
 
 

@@ -23,6 +23,7 @@ from training.controller.meanflow import meanflow_loss
 from training.controller.network import AUX_DIM, CHUNK_STEPS, FlowController
 from training.controller.settings import TrainControllerSettings
 
+NEARNESS, NEAR = 11, 0.5  # entry of aux, and its value 3 m before an actor
 CSV_FIELDS = ("minutes", "step", "samples", "loss", "flow", "aux", "steer_mae", "accel_mae", "lane_m", "resets")
 
 
@@ -103,7 +104,8 @@ class Trainer:
         condition = policy.condition(seen, batch["path"], batch["valid"], ego)
         x = batch["chunk"].flatten(1) / policy.scale
         twice = condition.repeat(2, 1)
-        flow = meanflow_loss(policy.head, x.repeat(2, 1), twice, self.weight, settings.equal_share)
+        importance = (1.0 + settings.near_weight * (batch["aux"][:, NEARNESS] > NEAR)).repeat(2)
+        flow = meanflow_loss(policy.head, x.repeat(2, 1), twice, self.weight, settings.equal_share, importance)
         guess = policy.aux(seen)
         aux = F.smooth_l1_loss(guess, batch["aux"], beta=0.1)
         loss = flow + settings.aux_weight * aux
