@@ -17,8 +17,16 @@ from sims.actors import KINDS, ActorSpec
 from sims.road import Road, RoadError
 from sims.track import dynamics, rays, render
 from sims.track.look import (
-    CAMERA, CAMERA_DRAWS, LOOK, LOOK_DRAWS, PANO_ROWS, PANORAMAS, PHYSICS_DRAWS, Randomization, sample_cameras,
-    sample_looks, sample_physics,
+    CAMERA,
+    CAMERA_DRAWS,
+    LOOK,
+    LOOK_DRAWS,
+    PANORAMAS,
+    PHYSICS_DRAWS,
+    Randomization,
+    sample_cameras,
+    sample_looks,
+    sample_physics,
 )  # fmt: skip
 from sims.track.panorama import floor_texture, noise_table, panorama_bank
 from sims.track.roadbank import RoadBank

@@ -10,7 +10,6 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from bridge.messages import CameraModel, VehicleProfile
-from sims.track.dynamics import PHYSICS
 
 LOOK = np.dtype(
     [

@@ -13,10 +13,25 @@ from numba import njit, prange
 
 from sims.track.look import DIVIDER_DASHED, DIVIDER_DOUBLE, DIVIDER_NONE, EDGE_DOUBLE, EDGE_NONE, PANO_COLUMNS
 from sims.track.props import (
-    BAND, BLUE, CONE, DIST, GREEN, HEIGHT, KIND, LENGTH, MAX_PROPS, PX, PY, PYAW, RED, WIDTH, draw_props,
+    BAND,
+    BLUE,
+    CONE,
+    DIST,
+    GREEN,
+    HEIGHT,
+    KIND,
+    LENGTH,
+    MAX_PROPS,
+    PX,
+    PY,
+    PYAW,
+    RED,
+    WIDTH,
+    draw_props,
     sort_far_first,
 )  # fmt: skip
 from sims.track.roadbank import at_s
+from sims.track.sensor import blur_rows, develop, hash01
 
 CLASSES = ("road", "off_road", "edge_line", "divider", "car", "cone", "above_horizon")
 ROAD, OFF_ROAD, EDGE_LINE, DIVIDER, SKY = 0, 1, 2, 3, 6
@@ -49,42 +64,41 @@ def _s_at(road, grid_s, wx, wy):
 
 
 @njit(cache=True, fastmath=True)
-def _d_row(e, road, grid_d, along, across, code, d_row, x_row, y_row):
-    """Signed distance and position from the grid's corner for a row of pixels; OUTSIDE_D where there is no road."""
+def _distances(e, road, grid_d, along, across, code, d, x, y):
+    """For every pixel (h, w) the signed distance `d` to the line and its position from the grid's corner; d is OUTSIDE_D
+    where there is no road."""
     c, s = np.float32(math.cos(e.yaw_rad)), np.float32(math.sin(e.yaw_rad))
     ex, ey = np.float32(e.x_m - road.x0), np.float32(e.y_m - road.y0)
     nx, inv = road.nx, np.float32(road.inv_cell)
     limit_x, limit_y = np.float32(nx - 1), np.float32(road.ny - 1)
-    start = road.grid
-    for col in range(len(along)):
-        gx, gy = along[col], across[col]
-        wx = ex + c * gx - s * gy
-        wy = ey + s * gx + c * gy
-        x_row[col] = wx
-        y_row[col] = wy
-    for col in range(len(along)):
-        fx, fy = x_row[col] * inv, y_row[col] * inv
-        if code[col] >= 0 or fx < 0 or fy < 0 or fx >= limit_x or fy >= limit_y:
-            d_row[col] = OUTSIDE_D
-            continue
-        ix, iy = np.int32(fx), np.int32(fy)
-        tx, ty = fx - np.float32(ix), fy - np.float32(iy)
-        k = np.uint64(start + iy * nx + ix)
-        above = k + np.uint64(nx)
-        one = np.uint64(1)
-        low = grid_d[k] + tx * (grid_d[k + one] - grid_d[k])
-        high = grid_d[above] + tx * (grid_d[above + one] - grid_d[above])
-        d_row[col] = low + ty * (high - low)
+    start, one, wide = road.grid, np.uint64(1), np.uint64(nx)
+    for row in range(along.shape[0]):
+        for col in range(along.shape[1]):
+            x[row, col] = ex + c * along[row, col] - s * across[row, col]
+            y[row, col] = ey + s * along[row, col] + c * across[row, col]
+        for col in range(along.shape[1]):
+            fx, fy = x[row, col] * inv, y[row, col] * inv
+            if code[row, col] >= 0 or fx < 0 or fy < 0 or fx >= limit_x or fy >= limit_y:
+                d[row, col] = OUTSIDE_D
+                continue
+            ix, iy = np.int32(fx), np.int32(fy)
+            tx, ty = fx - np.float32(ix), fy - np.float32(iy)
+            k = np.uint64(start + iy * nx + ix)
+            above = k + wide
+            low = grid_d[k] + tx * (grid_d[k + one] - grid_d[k])
+            high = grid_d[above] + tx * (grid_d[above + one] - grid_d[above])
+            d[row, col] = low + ty * (high - low)
 
 
 @njit(cache=True)
-def _straighten(road, samples, grid_s, d_row, x_row, y_row):
+def _straighten(road, samples, grid_s, d, x, y):
     """Where the width of a road varies, bring d to what it would be at the width of its first sample."""
-    for col in range(len(d_row)):
-        if d_row[col] < 1e5:
-            s = _s_at(road, grid_s, x_row[col], y_row[col])
-            _, _, _, _, left, right = at_s(s, samples, road.first, road.n, road.step)
-            d_row[col] = (d_row[col] + right) * (road.left + road.right) / (left + right) - road.right
+    for row in range(d.shape[0]):
+        for col in range(d.shape[1]):
+            if d[row, col] < 1e5:
+                s = _s_at(road, grid_s, x[row, col], y[row, col])
+                _, _, _, _, left, right = at_s(s, samples, road.first, road.n, road.step)
+                d[row, col] = (d[row, col] + right) * (road.left + road.right) / (left + right) - road.right
 
 
 @njit(cache=True, inline="always", fastmath=True)
@@ -95,132 +109,110 @@ def _stripe(offset, half, footprint):
 
 
 @njit(cache=True, fastmath=True)
-def _floor_row(look, road, pano, texture, turn, along, across, code, d_row, x_row, y_row, image, classes, scratch, index):
-    """Panorama, floor and its reflections for one row, without lines. Short loops, each of which becomes SIMD code."""
-    width = len(code)
+def _floor(look, road, pano, texture, turn, along, across, code, d, x, y, blotch, image, classes):
+    """Panorama, floor and its reflections, without lines. Short loops, each of which becomes SIMD code."""
+    height, width = code.shape
     columns, turn = np.int32(PANO_COLUMNS - 1), np.int32(turn)
     scale, spread = look.texture_scale, look.texture
     right, left = np.float32(-road.right), np.float32(road.left)
-    where, packed, blotch, on_road = index[0], index[1], scratch[0], scratch[1]
-    one, least, thin = np.float32(1.0), np.float32(0.3), np.float32(0.3)
-    for col in range(width):
-        key = code[col] ^ (code[col] >> 31)
-        where[col] = (key & ~columns) + ((key + turn) & columns)
-    for col in range(width):
-        packed[col] = pano[np.uint32(where[col])]
-    for col in range(width):
-        where[col] = ((np.int32(y_row[col] * scale) & 255) << 8) | (np.int32(x_row[col] * scale) & 255)
-    for col in range(width):
-        blotch[col] = texture[np.uint32(where[col])]
-    for col in range(width):
-        fade = spread / (one + thin * (along[col] * along[col] + across[col] * across[col]))
-        value = max(one + blotch[col] * fade, least)
-        blotch[col] = value if code[col] < 0 else np.float32(0.0)
-    for col in range(width):
-        on_road[col] = one if (d_row[col] >= right) & (d_row[col] <= left) else np.float32(0.0)
-    for ch in range(3):
-        row = image[ch]
-        sky = look.pano_gain[ch] * np.float32(1 / 255)
-        shine = sky * look.reflection
-        off, more, shift = look.off[ch], look.road[ch] - look.off[ch], np.int32(8 * ch)
+    where, packed, on_road = np.empty(width, np.int32), np.empty(width, np.int32), np.empty(width, np.float32)
+    one, least, thin, zero = np.float32(1.0), np.float32(0.3), np.float32(0.3), np.float32(0.0)
+    for row in range(height):
         for col in range(width):
-            glow = np.float32((packed[col] >> shift) & 255) * (shine if code[col] < 0 else sky)
-            row[col] = blotch[col] * (off + on_road[col] * more) + glow
-    for col in range(width):
-        classes[col] = SKY if code[col] >= 0 else ROAD if on_road[col] > 0 else OFF_ROAD
+            key = code[row, col] ^ (code[row, col] >> 31)
+            where[col] = (key & ~columns) + ((key + turn) & columns)
+        for col in range(width):
+            packed[col] = pano[np.uint32(where[col])]
+        for col in range(width):
+            where[col] = ((np.int32(y[row, col] * scale) & 255) << 8) | (np.int32(x[row, col] * scale) & 255)
+        for col in range(width):
+            blotch[row, col] = texture[np.uint32(where[col])]
+        for col in range(width):
+            fade = spread / (one + thin * (along[row, col] * along[row, col] + across[row, col] * across[row, col]))
+            value = max(one + blotch[row, col] * fade, least)
+            blotch[row, col] = value if code[row, col] < 0 else zero
+        for col in range(width):
+            on_road[col] = one if (d[row, col] >= right) & (d[row, col] <= left) else zero
+        for ch in range(3):
+            sky = look.pano_gain[ch] * np.float32(1 / 255)
+            shine = sky * look.reflection
+            off, more, shift = look.off[ch], look.road[ch] - look.off[ch], np.int32(8 * ch)
+            for col in range(width):
+                glow = np.float32((packed[col] >> shift) & 255) * (shine if code[row, col] < 0 else sky)
+                image[row, ch, col] = blotch[row, col] * (off + on_road[col] * more) + glow
+        for col in range(width):
+            classes[row, col] = SKY if code[row, col] >= 0 else ROAD if on_road[col] > zero else OFF_ROAD
 
 
 @njit(cache=True, fastmath=True)
-def _near_lines(look, road, d_row, d_before, scratch, near):
-    """Footprint (scratch[2]) and distance to the nearest lane border (scratch[3]) of a row; how many pixels are `near`."""
-    width = len(d_row)
-    footprint, offset = scratch[2], scratch[3]
+def _lines(look, road, grid_s, d, x, y, blotch, image, classes):
+    """Paint edge lines and lane dividers, as far as they cover the footprint of each pixel."""
+    height, width = d.shape
     right, lanes = np.float32(-road.right), np.float32(road.lanes)
-    lane = (np.float32(road.left) - right) / lanes
-    inv, half, zero = np.float32(1.0) / lane, np.float32(0.5), np.float32(0.0)
-    band = np.float32(2.0) * max(look.edge_w, look.divider_w)
-    for col in range(1, width - 1):
-        wide = max(abs(d_row[col + 1] - d_row[col - 1]) * half, abs(d_row[col] - d_before[col]))
-        footprint[col] = max(wide if wide < np.float32(3.0) else np.float32(0.02), np.float32(0.004))
-    footprint[0], footprint[width - 1] = footprint[1], footprint[width - 2]
-    for col in range(width):
-        border = min(max(np.floor((d_row[col] - right) * inv + half), zero), lanes)
-        offset[col] = d_row[col] - right - border * lane
-    count = 0
-    for col in range(width):
-        if abs(offset[col]) < band + footprint[col]:
-            near[count] = col
-            count += 1
-    return count
-
-
-@njit(cache=True, fastmath=True)
-def _lines_row(look, road, grid_s, d_row, x_row, y_row, image, classes, scratch, near, count):
-    """Paint edge lines and lane dividers over the `near` pixels of a row."""
-    right = np.float32(-road.right)
-    lane = np.float32((road.left + road.right) / road.lanes)
-    lanes, length = road.lanes, np.float32(road.length)
+    lane, length = np.float32(road.left + road.right) / lanes, np.float32(road.length)
+    half, one, zero, inv_lane = np.float32(0.5), np.float32(1.0), np.float32(0.0), lanes / (np.float32(road.left) - right)
     edge_w, divider_w, edge_style, divider_style = look.edge_w, look.divider_w, look.edge_style, look.divider_style
-    half, one, zero = np.float32(0.5), np.float32(1.0), np.float32(0.0)
+    band = np.float32(2.0) * max(edge_w, divider_w)
     period = look.dash_on + look.dash_off
-    repeats = max(one, np.float32(math.floor(length / period + 0.5)))
+    repeats = max(one, np.float32(math.floor(length / period + half)))
     per_metre, on, sharp, phase0 = repeats / length, look.dash_on / period, period / np.float32(0.012), look.dash_phase
     wear = look.wear
-    for k in range(count):
-        col = near[k]
-        footprint, offset, d = scratch[2, col], scratch[3, col], d_row[col]
-        border = int(math.floor((d - right) / lane + half))
-        if border <= 0 or border >= lanes:
-            if edge_style == EDGE_NONE:
+    footprint, offset = np.empty(width, np.float32), np.empty(width, np.float32)
+    most, usual, least = np.float32(3.0), np.float32(0.02), np.float32(0.004)
+    for row in range(height):
+        before = max(row - 1, 0)
+        for col in range(1, width - 1):
+            wide = max(abs(d[row, col + 1] - d[row, col - 1]) * half, abs(d[row, col] - d[before, col]))
+            footprint[col] = max(wide if wide < most else usual, least)
+        footprint[0], footprint[width - 1] = footprint[1], footprint[width - 2]
+        for col in range(width):
+            border = min(max(np.floor((d[row, col] - right) * inv_lane + half), zero), lanes)
+            offset[col] = d[row, col] - right - border * lane
+        for col in range(width):
+            if abs(offset[col]) >= band + footprint[col]:
                 continue
-            inward = offset if border <= 0 else -offset
-            cover = _stripe(inward - half * edge_w, half * edge_w, footprint)
-            if edge_style == EDGE_DOUBLE:
-                cover = max(cover, _stripe(inward + edge_w, np.float32(0.4) * edge_w, footprint))
-            line = EDGE_LINE
-        else:
-            if divider_style == DIVIDER_NONE:
-                continue
-            line = DIVIDER
-            if divider_style == DIVIDER_DOUBLE:
-                cover = _stripe(abs(offset) - divider_w, np.float32(0.35) * divider_w, footprint)
+            border = np.floor((d[row, col] - right) * inv_lane + half)
+            if border <= zero or border >= lanes:
+                if edge_style == EDGE_NONE:
+                    continue
+                line, inward = EDGE_LINE, offset[col] if border <= zero else -offset[col]
+                cover = _stripe(inward - half * edge_w, half * edge_w, footprint[col])
+                if edge_style == EDGE_DOUBLE:
+                    cover = max(cover, _stripe(inward + edge_w, np.float32(0.4) * edge_w, footprint[col]))
             else:
-                cover = _stripe(offset, half * divider_w, footprint)
-            if divider_style == DIVIDER_DASHED and cover > zero:
-                phase = np.float32(_s_at(road, grid_s, x_row[col], y_row[col])) * per_metre + phase0
-                phase -= np.float32(math.floor(phase))
-                cover *= min(max(min(phase, on - phase) * sharp + half, zero), one)
-        if cover < np.float32(0.01):
-            continue
-        cover *= one - wear * min(max(scratch[0, col] - np.float32(0.6), zero), one)
-        for ch in range(3):
-            paint = look.edge[ch] if line == EDGE_LINE else look.divider[ch]
-            image[ch, col] += cover * (paint - image[ch, col])
-        if cover > half:
-            classes[col] = line
+                if divider_style == DIVIDER_NONE:
+                    continue
+                line = DIVIDER
+                if divider_style == DIVIDER_DOUBLE:
+                    cover = _stripe(abs(offset[col]) - divider_w, np.float32(0.35) * divider_w, footprint[col])
+                else:
+                    cover = _stripe(offset[col], half * divider_w, footprint[col])
+                if divider_style == DIVIDER_DASHED and cover > zero:
+                    phase = np.float32(_s_at(road, grid_s, x[row, col], y[row, col])) * per_metre + phase0
+                    phase -= np.floor(phase)
+                    cover *= min(max(min(phase, on - phase) * sharp + half, zero), one)
+            if cover < np.float32(0.01):
+                continue
+            cover *= one - wear * min(max(blotch[row, col] - np.float32(0.6), zero), one)
+            for ch in range(3):
+                paint = look.edge[ch] if line == EDGE_LINE else look.divider[ch]
+                image[row, ch, col] += cover * (paint - image[row, ch, col])
+            if cover > half:
+                classes[row, col] = line
 
 
 @njit(cache=True, fastmath=True)
-def _tape_row(look, code, x_row, y_row, image, classes):
+def _tape(look, x, y, image, classes):
     """Stray tape: parallel straight lines in the world, off the road only."""
     c, s = math.cos(look.tape_yaw) / look.tape_gap, math.sin(look.tape_yaw) / look.tape_gap
     half = 0.5 * look.tape_w / look.tape_gap
-    for col in range(len(code)):
-        if classes[col] == OFF_ROAD:
-            u = x_row[col] * c + y_row[col] * s
-            if abs(u - math.floor(u + 0.5)) < half:
-                for ch in range(3):
-                    image[ch, col] = look.tape[ch]
-
-
-@njit(cache=True)
-def _hash01(seed, a, b):
-    h = (np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15)) ^ (np.uint64(a) * np.uint64(0xBF58476D1CE4E5B9))
-    h ^= np.uint64(b) * np.uint64(0x94D049BB133111EB)
-    h ^= h >> np.uint64(29)
-    h *= np.uint64(0xBF58476D1CE4E5B9)
-    h ^= h >> np.uint64(32)
-    return float(h >> np.uint64(40)) / 16777216.0
+    for row in range(x.shape[0]):
+        for col in range(x.shape[1]):
+            if classes[row, col] == OFF_ROAD:
+                u = x[row, col] * c + y[row, col] * s
+                if abs(u - math.floor(u + 0.5)) < half:
+                    for ch in range(3):
+                        image[row, ch, col] = look.tape[ch]
 
 
 @njit(cache=True)
@@ -255,81 +247,22 @@ def _collect(e, look, road, samples, grid_d, actors, actor_count, props):
     for k in range(int(10.0 / gap) + 1):
         slot = (first + k) % slots
         for side in range(2):
-            if _hash01(look.seed, slot, side) > look.cones:
+            if hash01(look.seed, slot, side) > look.cones:
                 continue
-            s = (slot + 0.5 * _hash01(look.seed, slot, side + 2)) * gap
+            s = (slot + 0.5 * hash01(look.seed, slot, side + 2)) * gap
             x, y, yaw, _, left, right = at_s(s, samples, road.first, road.n, road.step)
-            out = look.cone_off + 0.3 * _hash01(look.seed, slot, side + 4)
+            out = look.cone_off + 0.3 * hash01(look.seed, slot, side + 4)
             d = left + out if side == 0 else -right - out
             x, y = x - d * math.sin(yaw), y + d * math.cos(yaw)
             cell, _, _ = _cell(road, x - road.x0, y - road.y0)
             if cell >= 0 and -right - 0.1 < grid_d[cell] < left + 0.1:
                 continue
-            size = 0.8 + 0.5 * _hash01(look.seed, slot, 9)
+            size = 0.8 + 0.5 * hash01(look.seed, slot, 9)
             count = _add(
                 props, count, e, CONE, x, y, yaw, 0.13 * size, 0.13 * size, 0.2 * size, look.cone[0], look.cone[1],
                 look.cone[2], look.cone_band,
             )  # fmt: skip
     return count
-
-
-@njit(cache=True, fastmath=True)
-def _blur_rows(image, reach, share):
-    """Horizontal blur of an image (h, 3, w) in place: mean of itself and taps `reach` pixels away."""
-    height, _, n = image.shape
-    row = np.empty(n + 2 * reach, np.float32)
-    keep, side = np.float32(1 - 2 * share), np.float32(share)
-    middle, after = row[reach : reach + n], row[2 * reach :]
-    for y in range(height):
-        for ch in range(3):
-            line = image[y, ch]
-            for k in range(n):
-                middle[k] = line[k]
-            for k in range(reach):
-                row[k] = line[0]
-                row[n + reach + k] = line[n - 1]
-            for k in range(n):
-                line[k] = keep * middle[k] + side * (row[k] + after[k])
-
-
-@njit(cache=True, fastmath=True)
-def _develop_row(above, here, below, side, gain, fall, curve, level, noise, row):
-    """One colour plane of one row: vertical blur, light, vignetting, tone curve, noise; 0..255 into `row`."""
-    one, full, zero = np.float32(1.0), np.float32(255.0), np.float32(0.0)
-    keep = one - side - side
-    for k in range(len(here)):
-        row[k] = keep * here[k] + side * (above[k] + below[k])
-    for k in range(len(here)):
-        x = min(row[k] * gain * fall[k], one)
-        x = (x + curve * x * (one - x)) * full + level * noise[k]
-        row[k] = min(max(x, zero), full)
-
-
-@njit(cache=True, fastmath=True)
-def _develop(e, look, noise, image, out):
-    """Vertical blur, vignetting, light, tone curve and noise: linear image (h, 3, w) to uint8 `out` (h, 3 w)."""
-    height, _, width = image.shape
-    side = look.blur * np.float32(0.6)
-    columns, fall, rows = np.empty(width, np.float32), np.empty(width, np.float32), np.empty((3, width), np.float32)
-    for k in range(width):
-        u = (np.float32(k) + np.float32(0.5)) * np.float32(2.0 / width) - np.float32(1.0)
-        columns[k] = look.vignette * np.float32(0.6) * u * u
-    for y in range(height):
-        v = (y + 0.5 - 0.5 * height) / (0.5 * height)
-        top = np.float32(1.0 - 0.4 * look.vignette * v * v)
-        for k in range(width):
-            fall[k] = top - columns[k]
-        for ch in range(3):
-            start = int(_hash01(look.seed, e.steps + 7919, 3 * y + ch) * (65536 - width))
-            _develop_row(
-                image[max(y - 1, 0), ch], image[y, ch], image[min(y + 1, height - 1), ch], side,
-                look.light * look.cast[ch], fall, look.curve, look.noise, noise[start : start + width], rows[ch],
-            )  # fmt: skip
-        red, green, blue, row = rows[0], rows[1], rows[2], out[y]
-        for k in range(width):
-            row[3 * k] = np.uint8(np.int32(red[k]))
-            row[3 * k + 1] = np.uint8(np.int32(green[k]))
-            row[3 * k + 2] = np.uint8(np.int32(blue[k]))
 
 
 @njit(cache=True)
@@ -338,33 +271,25 @@ def _draw_one(i, views, state, meta, samples, grid_d, grid_s, actors, counts, im
     e, look, cam = state[i], looks[i], cameras[i]
     road = meta[e.road]
     height, width = along.shape[1], along.shape[2]
-    d_row, d_before = np.empty(width, np.float32), np.empty(width, np.float32)
-    x_row, y_row = np.empty(width, np.float32), np.empty(width, np.float32)
-    scratch, index, near = np.empty((4, width), np.float32), np.empty((2, width), np.int32), np.empty(width, np.int64)
+    planes = np.empty((4, height, width), np.float32)
+    d, x, y, blotch = planes[0], planes[1], planes[2], planes[3]
     columns = PANO_COLUMNS / (2.0 * math.pi)
     turn = int(math.floor(e.yaw_rad * columns)) + look.pano_shift + 16 * PANO_COLUMNS
-    for row in range(height):
-        d_row, d_before = d_before, d_row
-        forward, leftward, keys = along[i, row], across[i, row], code[i, row]
-        _d_row(e, road, grid_d, forward, leftward, keys, d_row, x_row, y_row)
-        if not road.uniform:
-            _straighten(road, samples, grid_s, d_row, x_row, y_row)
-        if row == 0:
-            d_before[:] = d_row
-        _floor_row(
-            look, road, pano[look.pano], texture, turn, forward, leftward, keys, d_row, x_row, y_row, image[row],
-            classes[row], scratch, index,
-        )  # fmt: skip
-        if look.tape_style == 1:
-            _tape_row(look, keys, x_row, y_row, image[row], classes[row])
-        count = _near_lines(look, road, d_row, d_before, scratch, near)
-        if count > 0:
-            _lines_row(look, road, grid_s, d_row, x_row, y_row, image[row], classes[row], scratch, near, count)
+    forward, leftward, keys = along[i], across[i], code[i]
+    _distances(e, road, grid_d, forward, leftward, keys, d, x, y)
+    if not road.uniform:
+        _straighten(road, samples, grid_s, d, x, y)
+    _floor(
+        look, road, pano[look.pano], texture, turn, forward, leftward, keys, d, x, y, blotch, image, classes
+    )  # fmt: skip
+    if look.tape_style == 1:
+        _tape(look, x, y, image, classes)
+    _lines(look, road, grid_s, d, x, y, blotch, image, classes)
     props = np.empty((MAX_PROPS, 12))
     count = _collect(e, look, road, samples, grid_d, actors[i], counts[i], props)
     if count > 0:
         sort_far_first(props, count)
-        draw_props(props, count, cam, along[i], across[i], code[i], image, classes)
+        draw_props(props, count, cam, forward, leftward, keys, image, classes)
 
 
 @njit(cache=True)
@@ -375,11 +300,11 @@ def _picture_one(i, views, noise, state, meta, samples, grid_d, grid_s, actors, 
     _draw_one(i, views, state, meta, samples, grid_d, grid_s, actors, counts, image, classes)
     e, look = state[i], views[0][i]
     if look.blur > 0.01:
-        _blur_rows(image, 1, look.blur)
+        blur_rows(image, 1, look.blur)
     reach = int(look.motion * abs(e.yaw_rate_radps) * 0.02 * width + 0.5)
     for k in range(1, min(reach, 4) + 1):
-        _blur_rows(image, k, 0.25)
-    _develop(e, look, noise, image, out)
+        blur_rows(image, k, 0.25)
+    develop(look, e.steps + 7919, noise, image, out)
 
 
 @njit(cache=True)
