@@ -62,7 +62,9 @@ class Trainer:
         settings = self.settings
         started, saved = time.monotonic() - self.spent_s, time.monotonic()
         sums = dict.fromkeys(CSV_FIELDS[3:9], 0.0)
-        while self.buffer.size < min(4 * settings.data.envs * 8, settings.data.buffer):
+        # Few samples are enough to begin with; a trained network would learn so few by heart.
+        first = (200 if self.step > 300 else 32) * settings.data.envs
+        while self.buffer.size < min(first, settings.data.buffer):
             self._collect(student=self.step > 0)
         while self.step < settings.steps and self.spent_s < settings.minutes * 60:
             progress = max(self.spent_s / (settings.minutes * 60), self.step / settings.steps)
