@@ -1,15 +1,17 @@
 """Constrained decoding and the transformers backend on random planners: whatever the weights say, it is a plan."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from planner_models import make_request, save_tiny, tiny_tokenizer
+from planner_models import make_request, save_other, save_tiny, tiny_tokenizer
 
 from bridge.planning import PlanAnswer, PlanError
 from planner.backends.transformers_backend import ModelError, TransformersBackend
 from planner.decoding import DecodingError, Grammar, decode
+from planner.frames import GRID_THW
 from planner.grammar import answer_regex, parse_answer
 from planner.prompt import render_prompt
 
@@ -143,6 +145,22 @@ def test_a_bad_frame_costs_only_its_own_plan(backend):
     assert isinstance(answers[0], PlanError) and isinstance(answers[2], PlanError)
     assert answers[1].raw == backend.plan([good])[0].raw
     assert isinstance(backend.plan(bad)[0], PlanError)
+
+
+@pytest.mark.parametrize("kind", ["qwen2_5_vl", "llava"])
+def test_other_models_answer_too(kind, tmp_path):
+    """Random models of other makes, told the format and free in their words; alone and in a batch."""
+    other = TransformersBackend(save_other(kind, tmp_path), trained=False, max_tokens=1200)
+    requests = [make_request(0), make_request(1, None)]
+    together = other.plan(requests)
+    assert all(isinstance(answer, PlanAnswer) for answer in together)
+    assert together[1].raw == other.plan(requests[1:])[0].raw
+
+
+def test_a_model_of_one_picture_size_gets_that_size_from_any_camera(backend):
+    wide = replace(make_request(0), images=(np.zeros((240, 320, 3), np.uint8),))
+    inputs = backend._inputs([wide], ["x"])
+    assert inputs["image_grid_thw"].tolist() == [list(GRID_THW)]
 
 
 def test_no_model_is_named(tmp_path):

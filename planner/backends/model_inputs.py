@@ -12,7 +12,7 @@ from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 from bridge.planning import PlanRequest
-from planner.frames import MERGE, PATCH_PX, pair_values
+from planner.frames import GRID_THW, HEIGHT_PX, MERGE, PATCH_PX, WIDTH_PX, pair_values
 from planner.prompt import chat_text, messages
 
 PAIR_MODELS = ("qwen2_vl", "qwen2_5_vl")  # patches of 14 px, two frames deep, the same normalisation
@@ -47,6 +47,8 @@ class PairInputs:
     def _grid(self, request: PlanRequest) -> tuple[int, int, int]:
         if not request.images:
             raise ValueError("frames: none given, one or two are needed")
+        if self._pixels == (WIDTH_PX * HEIGHT_PX,) * 2:  # trained on one size
+            return GRID_THW
         height, width = request.images[-1].shape[:2]
         h, w = smart_resize(height, width, PATCH_PX * MERGE, *self._pixels)
         return 1, h // PATCH_PX, w // PATCH_PX

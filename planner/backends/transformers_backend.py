@@ -22,6 +22,8 @@ from planner.decoding import DecodingError, Grammar, decode
 from planner.grammar import GrammarError, answer_regex, parse_answer
 from planner.prompt import SYSTEM, SYSTEM_STOCK, render_prompt
 
+SMALL_PARAMETERS = 50_000_000
+
 
 class ModelError(RuntimeError):
     """The model folder or adapter cannot serve as a planner; the message says what is wrong."""
@@ -32,7 +34,8 @@ class TransformersBackend:
 
     Args: `model`: folder (or a name known to the hub's cache) of the model, or of a LoRA adapter whose settings name
     its base. `trained`: the model was trained on our grammar (short system text, only our phrases); otherwise it is
-    told the format and may use its own words. `threads`: for torch, None leaves it. `rate_hz`: the most plans per
+    told the format and may use its own words. `threads`: for torch; None: one for a small model on a CPU, whose steps
+    are too short to share. `rate_hz`: the most plans per
     second that a car is given; fixed, so that an evaluation does not depend on the machine. Raises ModelError.
     """
 
@@ -50,8 +53,6 @@ class TransformersBackend:
         rate_hz: float = 4.0,
         name: str | None = None,
     ):
-        if threads:
-            torch.set_num_threads(threads)
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._max_tokens = max_tokens
         self.name = (name or Path(model).name)[:64]
@@ -59,6 +60,9 @@ class TransformersBackend:
         dtype = dtype or (torch.float32 if self._device.type == "cpu" else torch.bfloat16)
         self._tokenizer, self._inputs = _load_inputs(base, SYSTEM if trained else SYSTEM_STOCK)
         self.model = _load_model(base, dtype).to(self._device).eval()
+        small = self._device.type == "cpu" and self.model.num_parameters() < SMALL_PARAMETERS
+        if threads or small:
+            torch.set_num_threads(threads or 1)
         vocab = self.model.get_output_embeddings().weight.shape[0]
         self._grammar = Grammar(self._tokenizer, answer_regex(free=not trained), vocab)
         if adapter:
