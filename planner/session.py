@@ -23,9 +23,8 @@ PAIR_MAX_S = 1.0  # an older previous frame tells nothing of motion
 
 @dataclass
 class _Order:
-    """The command in force. `ending`: the last answer's verdict, where it ends a command; `accepted`: an answer has said
-    so; `fastest_mps`: greatest speed planned at the first
-    waypoint while it was in force."""
+    """The command in force. `ending`: the last answer's verdict, where it ends a command; `accepted`: an answer has
+    said so; `fastest_mps`: greatest speed planned at the first waypoint while it was in force."""
 
     id: str
     text: str
@@ -48,8 +47,8 @@ class PlannerSession:
     """Memory of one car. A cycle: `request` for a frame, a backend's answer, `finish` for what is sent.
 
     `cruise_mps`: the speed kept without a command; by default CRUISE_FRACTION of the profile's reference speed.
-    `confirm`: a backend that sees pictures errs now and then, so a verdict that ends a command counts only when the next
-    answer says it again; until then `done` goes out as `accepted` and `refused` as `waiting`.
+    `confirm`: a backend that sees pictures errs now and then, so a verdict that ends a command counts only when the
+    next answer says it again; until then `done` goes out as `accepted` and `refused` as `waiting`.
     """
 
     def __init__(self, hello: Hello, *, cruise_mps: float | None = None, ttl_s: float = TTL_S, confirm: bool = False):
