@@ -1,13 +1,13 @@
 """Scenes on the way: what the camera sees while the expert drives the scenarios, badly enough to get into trouble.
 
 A planner that only ever saw random places has never seen what its own driving leads to. Here the expert's plans are
-driven with a disturbed steering, and every 0.4 s a scene is taken with the task that was being carried out. Roads,
+driven with a disturbed steering, and at every plan a scene is taken with the task that was being carried out. Roads,
 looks and commands are random. Knows world, scenarios and expert; knows no text.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,7 +21,8 @@ from sims.track import TrackVectorEnv
 from sims.track.dynamics import STEP_S
 from training.planner.scenes import FIRST_EVALUATION_SEED, LOOKS, Scene, Task, patch_order
 
-CYCLE_STEPS, PAIR_STEPS = 12, 3  # between scenes, and between the two frames of one
+CYCLE_STEPS = (6, 15)  # world steps between two plans, and between the two frames of a scene
+SINGLE_SHARE = 0.05
 AFTER_DONE_S = 2.0
 OTHER_COMMAND_SHARE = 0.4  # of episodes: not the scenario's own command but any
 HOLDING = ("stop", "pull_over", "keep_left", "keep_right")
@@ -37,12 +38,12 @@ class _Episode:
     command_at_s: float
     cruise_mps: float
     t_s: float = 0.0
-    given: bool = False
     dropped: bool = False
     start_lane: int | None = None
     intent: Intent = Intent.FOLLOW_LANE
     intent_since_s: float = 0.0
-    ends_s: float = field(default=0.0)
+    ends_s: float = 0.0
+    seen: np.ndarray | None = None  # the frame of the plan before
 
 
 class DrivenSource:
@@ -61,7 +62,7 @@ class DrivenSource:
         self.speeds = np.zeros((envs, 9))
         self.bias = self.rng.normal(0, 0.06, envs)
         self.ready: list[Scene] = []
-        self._think(list(range(envs)), None)
+        self._think(list(range(envs)))
 
     def take(self, count: int) -> list[Scene]:
         """`count` scenes, drawn at random from the latest ones."""
@@ -107,19 +108,17 @@ class DrivenSource:
         env = self.env
         jolt = np.where(self.rng.random(self.count) < 0.08, self.rng.choice([-0.6, 0.6], self.count), 0.0)
         noise = self.bias + self.rng.normal(0, 0.08, self.count) + jolt
-        self._drive(CYCLE_STEPS - PAIR_STEPS, noise)
-        before = env.render()
-        self._drive(PAIR_STEPS, noise)
+        self._drive(int(self.rng.integers(*CYCLE_STEPS)), noise)
         for i, episode in enumerate(self.episodes):
             episode.t_s = float(env.state.time_s[i])
         bad = env.state.collision | env.state.off_road
         alive = [i for i in range(self.count) if not bad[i] and self.episodes[i].t_s < self.episodes[i].ends_s]
-        self._think(alive, before)
+        self._think(alive)
         fresh = [i for i in range(self.count) if i not in set(alive)]
         for i in fresh:
             self.episodes[i] = self._begin(i)
             self.bias[i] = self.rng.normal(0, 0.06)
-        self._think(fresh, None)
+        self._think(fresh)
 
     def _drive(self, steps: int, noise: np.ndarray) -> None:
         env = self.env
@@ -148,25 +147,24 @@ class DrivenSource:
 
     # ---- planning ------------------------------------------------------------------------------------------------
 
-    def _think(self, which: list[int], before: np.ndarray | None) -> None:
-        """New plans for the cars `which`; with earlier frames given, also their scenes."""
+    def _think(self, which: list[int]) -> None:
+        """New plans and, after the first one of an episode, scenes for the cars `which`."""
         if not which:
             return
         env = self.env
-        if before is not None:
-            after = env.render(which)
-            labels = patch_order(env.render_labels(which))
+        pictures = env.render(which)
+        labels = patch_order(env.render_labels(which))
         for k, i in enumerate(which):
             truth, episode = env.truth(i), self.episodes[i]
             task = self._task(episode)
-            answer = expert_answer(
-                truth, self.profile, task.instruction, task.cruise_mps, task.age_s, task.start_lane
-            )
+            answer = expert_answer(truth, self.profile, task.instruction, task.cruise_mps, task.age_s, task.start_lane)
             self._remember(episode, task, answer)
             self._set_path(i, truth, answer)
-            if before is not None and truth.t_s > 0.3:
-                frames = np.stack([resize_frame(before[i]), resize_frame(after[k])])
-                self.ready.append(Scene(frames, labels[k], truth, task))
+            now = resize_frame(pictures[k])
+            if episode.seen is not None:
+                before = now if self.rng.random() < SINGLE_SHARE else episode.seen
+                self.ready.append(Scene(np.stack([before, now]), labels[k], truth, task))
+            episode.seen = now
 
     @staticmethod
     def _task(episode: _Episode) -> Task:

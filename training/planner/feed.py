@@ -79,9 +79,15 @@ class Lesson:
 
 
 def lessons(
-    scenes: Callable[[], list[Scene]], profile: VehicleProfile, encoder: PairEncoder | None, per_scene: int, seed: int
+    scenes: Callable[[], list[Scene]],
+    profile: VehicleProfile,
+    encoder: PairEncoder | None,
+    per_scene: int,
+    extra: int,
+    seed: int,
 ) -> Iterator[Lesson]:
-    """Endless lessons from a source of scenes; without an encoder pictures only."""
+    """Endless lessons from a source of scenes; without an encoder pictures only. The last `extra` scenes of each are
+    only looked at."""
     rng = np.random.default_rng(seed)
     while True:
         batch = scenes()
@@ -89,7 +95,7 @@ def lessons(
             yield Lesson(pictures_of(batch, profile), None)
             continue
         dreams, owner = [], []
-        for k, scene in enumerate(batch):
+        for k, scene in enumerate(batch[: len(batch) - extra]):
             for dream in dreams_for(rng, scene, profile, per_scene):
                 dreams.append(dream)
                 owner.append(k)
@@ -111,6 +117,7 @@ class FeedSpec:
     tokenizer: str | None  # folder; None: pictures only
     text_tokens: int
     driven_share: float
+    extra: int = 0  # more scenes, only to be looked at
     plan_weight: float = 1.0
     path_weight: float = 1.0
     evaluation: bool = False
@@ -125,11 +132,12 @@ def make_lessons(spec: FeedSpec) -> Iterator[Lesson]:
             load_tokenizer(spec.tokenizer), spec.text_tokens, spec.path_weight, spec.plan_weight
         )
     driven = round(spec.scenes * spec.driven_share)
-    source = SceneSource(spec.seed, spec.scenes - driven, profile, evaluation=spec.evaluation)
-    if not driven:
-        return lessons(source.scenes, profile, encoder, spec.per_scene, spec.seed + 1)
-    drive = DrivenSource(spec.seed + 2, profile, evaluation=spec.evaluation)
-    return lessons(lambda: [*drive.take(driven), *source.scenes()], profile, encoder, spec.per_scene, spec.seed + 1)
+    source = SceneSource(spec.seed, spec.scenes - driven + spec.extra, profile, evaluation=spec.evaluation)
+    scenes = source.scenes
+    if driven:
+        drive = DrivenSource(spec.seed + 2, profile, evaluation=spec.evaluation)
+        scenes = lambda: [*drive.take(driven), *source.scenes()]  # noqa: E731
+    return lessons(scenes, profile, encoder, spec.per_scene, spec.extra, spec.seed + 1)
 
 
 def load_tokenizer(folder: str):

@@ -7,7 +7,7 @@ read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -62,10 +62,10 @@ class Spot:
     d_m: float
     heading_error_rad: float
     speed_mps: float
+    gap_s: float
     before_d_m: float
     before_heading_rad: float
     yaw_rate_radps: float
-    gap_s: float
     actors: tuple[ActorSpec, ...]
 
 
@@ -97,7 +97,7 @@ def sample_spot(rng: np.random.Generator, road: Road) -> Spot:
     drift = rng.normal(0, 0.2) * speed
     yaw_rate = float(road.curvature_at(s)) * speed + drift
     actors = sample_actors(rng, road, s, d)
-    return Spot(s, d, float(heading), speed, before_d, float(heading - drift * gap), yaw_rate, gap, actors)
+    return Spot(s, d, float(heading), speed, gap, before_d, float(heading - drift * gap), yaw_rate, actors)
 
 
 def sample_actors(rng: np.random.Generator, road: Road, s: float, d: float) -> tuple[ActorSpec, ...]:
@@ -173,28 +173,26 @@ class SceneSource:
         env.randomize_look()
         road_index = rng.integers(len(self.roads), size=self.batch)
         spots = [sample_spot(rng, self.roads[k]) for k in road_index]
-        before = self._show(road_index, spots, np.array([p.gap_s for p in spots]))
-        after = self._show(road_index, spots, np.zeros(self.batch))
+        before = self._show(road_index, spots, True)
+        after = self._show(road_index, spots, False)
+        single = np.array([spot.gap_s == 0.0 for spot in spots])
+        before[single] = after[single]
         labels = patch_order(env.render_labels(patch_grid=GRID_THW[1:]))
         pairs = [np.stack([resize_frame(a), resize_frame(b)]) for a, b in zip(before, after, strict=True)]
         return [Scene(pairs[i], labels[i], env.truth(i)) for i in range(self.batch)]
 
-    def _show(self, road_index: np.ndarray, spots: list[Spot], ago_s: np.ndarray) -> np.ndarray:
+    def _show(self, road_index: np.ndarray, spots: list[Spot], earlier: bool) -> np.ndarray:
         env = self.env
-        back = np.array([p.speed_mps for p in spots]) * ago_s
-        s = np.array([p.s_m for p in spots]) - back
-        d = np.array([p.before_d_m if t else p.d_m for p, t in zip(spots, ago_s, strict=True)])
-        heading = np.array([p.before_heading_rad if t else p.heading_error_rad for p, t in zip(spots, ago_s, strict=True)])
-        env.place_many(np.arange(self.batch), road_index, s, d, heading, np.array([p.speed_mps for p in spots]))
+        ago = np.array([p.gap_s if earlier else 0.0 for p in spots])
+        speed = np.array([p.speed_mps for p in spots])
+        s = np.array([p.s_m for p in spots]) - speed * ago
+        d = np.array([p.before_d_m if earlier else p.d_m for p in spots])
+        heading = np.array([p.before_heading_rad if earlier else p.heading_error_rad for p in spots])
+        env.place_many(np.arange(self.batch), road_index, s, d, heading, speed)
         env.state.steps[:] = self.rng.integers(1, 10_000, self.batch)  # the sensor's noise depends on it
         env.state.yaw_rate_radps[:] = [p.yaw_rate_radps for p in spots]
         for i, spot in enumerate(spots):
             length = self.roads[road_index[i]].length_m
-            env.set_actors(
-                i,
-                [
-                    ActorSpec(a.kind, (a.s_m - a.speed_mps * ago_s[i]) % length, a.d_m, a.speed_mps, (), a.follow, a.colour)
-                    for a in spot.actors
-                ],
-            )
+            moved = [replace(a, s_m=(a.s_m - a.speed_mps * ago[i]) % length) for a in spot.actors]
+            env.set_actors(i, moved)
         return env.render()

@@ -30,14 +30,15 @@ class PlannerTrainSettings(BaseModel):
     bfloat16: Literal["auto", "on", "off"] = "auto"
     see_batch: int = Field(64, ge=2)
     see_lr: float = 1e-3
-    scenes_per_step: int = Field(16, ge=1)
+    scenes_per_step: int = Field(10, ge=1)
     dreams_per_scene: int = Field(4, ge=1)
+    extra_scenes: int = Field(16, ge=0)  # a step, only to be looked at
     driven_share: float = Field(0.4, ge=0, le=1)  # of scenes, taken from expert driving
     lr: float = 1e-3
-    vision_lr: float = 2e-4
-    see_weight: float = 0.25  # of the dense loss while words are learned
-    plan_weight: float = 1.0
-    path_weight: float = 1.0
+    vision_lr: float = 6e-4
+    see_weight: float = 0.5  # of the dense loss while words are learned
+    plan_weight: float = 1.5
+    path_weight: float = 1.5
     weight_decay: float = 0.02
     text_tokens: int = 152
     text_layers: int = 5

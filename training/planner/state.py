@@ -41,9 +41,15 @@ def load_state(folder: Path, learner: nn.Module) -> TrainState:
     path = folder / FILE
     if not path.is_file():
         raise FileNotFoundError(f"nothing to resume from: no {path}")
-    missing, unexpected = learner.load_state_dict(load_file(path), strict=False)
-    missing = [m for m in missing if "lm_head" not in m]
+    with safe_open(path, "pt") as file:
+        state = TrainState(**json.loads(file.metadata()["state"]))
+    weights = load_file(path)
+    untouched = ("lm_head",)
+    if state.stage == "see":  # the language model has learned nothing yet, and the tokenizer may be a new one
+        weights = {k: v for k, v in weights.items() if "language_model" not in k}
+        untouched += ("language_model",)
+    missing, unexpected = learner.load_state_dict(weights, strict=False)
+    missing = [m for m in missing if not any(u in m for u in untouched)]
     if missing or unexpected:
         raise ValueError(f"{path} is of another model: missing {missing[:3]}, unknown {list(unexpected)[:3]}")
-    with safe_open(path, "pt") as file:
-        return TrainState(**json.loads(file.metadata()["state"]))
+    return state

@@ -13,16 +13,22 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from planner.frames import HEIGHT_PX, IMAGE_TOKENS, PATCHES, WIDTH_PX
+from bridge.messages import VehicleProfile
+from bridge.planning import INSTRUCTIONS, Instruction
+from planner.frames import HEIGHT_PX, PATCHES, WIDTH_PX
 from planner.nano import build_config, build_model, build_tokenizer, save
-from planner.phrasebook import all_texts
+from planner.phrasebook import all_texts, sample_phrasing
+from planner.prompt import clean_command
 from sims.track.render import CLASSES
+from training.planner.dreams import sample_dreams
 from training.planner.fastpath import TextPath, VisionPath
 from training.planner.feed import Feed, FeedSpec, Lesson, Pictures, make_lessons
+from training.planner.scenes import SceneSource
 from training.planner.score import score_answers
 from training.planner.seeing import SeeingHeads, seeing_loss, seeing_scores
 from training.planner.settings import PlannerTrainSettings, load_settings
@@ -37,13 +43,11 @@ ANSWER_ROOM = 52  # tokens of an answer, mean over a batch at most
 
 def sample_texts(settings: PlannerTrainSettings) -> list[str]:
     """Prompts, answers and phrasings to make the tokenizer from."""
-    from bridge.messages import VehicleProfile
-    import numpy as np
-
-    from training.planner.dreams import sample_dreams
-    from training.planner.scenes import SceneSource
-
     rng, texts = np.random.default_rng(settings.seed), list(all_texts(400))
+    # Every Chinese character is to be a token: said often, they come before rare and mistyped English words.
+    for kind in INSTRUCTIONS:
+        instruction = Instruction(kind, 1.5 if kind == "target_speed" else None)
+        texts += [clean_command(sample_phrasing(rng, instruction, "zh")) for _ in range(100)] * 10
     source = SceneSource(settings.seed + 17, TOKENIZER_SCENES, VehicleProfile(), batches_per_road_set=4)
     for _ in range(4):
         for scene in source.scenes():
@@ -80,7 +84,7 @@ class Learner(nn.Module):
         cut, every = self.encoder.prefix, self.per_scene
         embed = self.model.model.language_model.embed_tokens
         first = embed(pairs.ids[::every, :cut])
-        first = first.masked_scatter(pairs.image_at[::every, :cut, None], tokens.reshape(-1, tokens.shape[-1]))
+        first = first.masked_scatter(pairs.image_at[::every, :cut, None], tokens[: len(first)].flatten(0, 1))
         angles = self.angles(pairs.positions[:, ::every, :cut]), self.angles(pairs.positions[:, :, cut:])
         hidden = self._paths[1](first, embed(pairs.ids[:, cut:]), *angles)
         return hidden[pairs.rows, pairs.columns - cut]
@@ -209,7 +213,8 @@ class PlannerTrainer:
             per_scene=1 if evaluation else s.dreams_per_scene,
             tokenizer=None if name == "see" else str(self.folder),
             text_tokens=s.text_tokens,
-            driven_share=s.driven_share,
+            driven_share=0.0 if name == "see" else s.driven_share,
+            extra=s.extra_scenes if name == "speak" and not evaluation else 0,
             plan_weight=s.plan_weight,
             path_weight=s.path_weight,
             evaluation=evaluation,
