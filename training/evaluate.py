@@ -161,7 +161,7 @@ def evaluate(
     entries = []
     for start in range(0, len(cases), BATCH):
         batch = [_episode(*case, settings, backend, profile) for case in cases[start : start + BATCH]]
-        sees = bool(policy.needs_image) or not backend.wants_truth
+        sees = bool(policy.needs_image) or not backend.wants_truth or watch is not None
         for episode in _run_batch(batch, backend, delay_s, settings, profile, sees, on_plan, watch):
             entries.append(_entry(episode))
             if on_episode:
