@@ -23,7 +23,7 @@ HEADWAY_S = 1.3
 FASTER, SLOWER = 1.4, 0.6  # times the cruise speed
 SPEED_DONE_S = 3.0  # age at which a speed command counts as carried out
 GAP_BEHIND_M, GAP_AHEAD_M = 0.7, 1.2  # free space that a lane change needs
-BEYOND_LEAD_M = 1.5  # an overtaking needs the other lane free up to this far beyond the lead
+BEYOND_LEAD_M = 2.4  # an overtaking needs the other lane free up to this far beyond the lead
 NEAR_CENTER = 0.15  # lane widths
 SIDE_MARGIN_M = 0.06
 
@@ -125,7 +125,7 @@ def _heed_traffic(scene: _Scene, path: LanePath, choice: _Choice) -> tuple[float
         clearance = (actor.width_m + scene.profile.width_m) / 2 + SIDE_MARGIN_M
         if path.lateral_distance(actor.s_ahead_m, actor.length_m, actor.d_m) > clearance:
             continue
-        if choice.merging:  # close to it on purpose, about to leave its lane
+        if choice.merging and actor.lane != choice.lane:  # close to it on purpose, about to leave its lane
             limit = actor.speed_mps + (gap - 0.15) / 0.7
             limit = max(limit, 0.25) if gap > 0.12 else min(limit, 0.8 * actor.speed_mps)
         else:

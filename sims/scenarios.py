@@ -241,10 +241,28 @@ def _overtake_blocked(draft: _Draft) -> Scenario:
     speed = draft.actors[0].speed_mps
     becomes_free = draft.seed % 2 == 1
     t_free = draft.t_command_s + float(draft.rng.uniform(3.0, 5.0))
+    beside = _beside(draft, ahead, speed, t_free if becomes_free else draft.t_command_s + 10.0)
     leaves = ((t_free, max(2.0 * draft.cruise_mps, speed + 1.0)),) if becomes_free else ()
-    draft.add("car", draft.lane + 1, ahead + float(draft.rng.uniform(0.0, 0.6)), speed, speed_changes=leaves)
+    further = float(draft.rng.uniform(0.0, 0.6))
+    draft.add("car", draft.lane + 1, ahead + further, beside[0][1], speed_changes=(*beside[1:], *leaves))
     draft.params.update(step=1, becomes_free=becomes_free, t_free_s=t_free if becomes_free else None)
     return draft.finish(Instruction("overtake_left"), t_free - draft.t_command_s + 17.0 if becomes_free else 10.0)
+
+
+def _beside(draft: _Draft, ahead_m: float, speed_mps: float, until_s: float) -> list[tuple[float, float]]:
+    """A timeline (t_s, v_mps) in the lane left of the ego's that keeps a car abreast of one that drives `speed_mps` in
+    the ego's lane, through bends, where one of the two lanes is the longer."""
+    timeline, s, pieces, steps = [], draft.start_s_m + ahead_m, 5, 20
+    dt = until_s / (pieces * steps)
+    for piece in range(pieces):
+        way = 0.0
+        for _ in range(steps):
+            k = float(draft.road.curvature_at(s))
+            own, left = (max(1.0 - k * float(draft.road.lane_center_d(s, draft.lane + j)), 0.2) for j in (0, 1))
+            s += speed_mps / own * dt
+            way += speed_mps / own * left * dt
+        timeline.append((piece * steps * dt, way / (steps * dt)))
+    return timeline
 
 
 _BUILDERS: dict[str, Callable[[_Draft], Scenario]] = {

@@ -71,10 +71,10 @@ class KinematicWorld:
         self.v, self.progress = scenario.start_speed_mps, 0.0
         self.collision = self.off_road = False
         half = self.road.length_m / 2
-        self.actors = [[a, (a.s_m - self.s + half) % (2 * half) - half] for a in scenario.actors]
+        self.actors = [[a, (a.s_m - self.s + half) % (2 * half) - half, 0.0] for a in scenario.actors]
 
     def truth(self) -> Truth:
-        bodies = [(a.kind, ahead, a.d_m, self._speed(a)) for a, ahead in self.actors]
+        bodies = [(a.kind, ahead, a.d_m, self._speed(a)) for a, ahead, _ in self.actors]
         flags = {"collision": self.collision, "off_road": self.off_road, "t_s": self.t, "progress_m": self.progress}
         return truth_at(self.road, self.s, self.d, self.e, self.v, bodies, **flags)
 
@@ -92,7 +92,9 @@ class KinematicWorld:
         self.off_road |= not right + 0.1 < self.d < left - 0.1
         half = self.road.length_m / 2
         for entry in self.actors:
-            ahead = entry[1] + (self._speed(entry[0]) - rate) * DT_S
+            bend = max(1 - float(self.road.curvature_at(entry[0].s_m + entry[2])) * entry[0].d_m, 0.2)
+            entry[2] += self._speed(entry[0]) / bend * DT_S
+            ahead = entry[1] + (self._speed(entry[0]) / bend - rate) * DT_S
             entry[1] = (ahead + half) % (2 * half) - half
             self.collision |= abs(ahead - 0.13) < 0.37 and abs(entry[0].d_m - self.d) < 0.2
 

@@ -167,8 +167,8 @@ def test_what_cannot_be_done_is_said(kind, actors, d, verdict, reason):
 
 
 def test_blocked_lane_is_free_again_once_the_blocker_has_left():
-    blocked = ask("overtake_left", [("car", 1.5, LANE0, 0.5), ("car", 2.9, LANE1, 2.0)])
-    free = ask("overtake_left", [("car", 1.5, LANE0, 0.5), ("car", 3.2, LANE1, 2.0)])
+    blocked = ask("overtake_left", [("car", 1.5, LANE0, 0.5), ("car", 3.7, LANE1, 2.0)])
+    free = ask("overtake_left", [("car", 1.5, LANE0, 0.5), ("car", 4.0, LANE1, 2.0)])
     assert (blocked.verdict, free.verdict) == (Verdict.WAITING, Verdict.ACCEPTED)
 
 
