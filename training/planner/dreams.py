@@ -89,8 +89,8 @@ def dream_of(
 
 
 def sayable(answer: PlanAnswer) -> PlanAnswer:
-    """The expert's answer in the words of the plan grammar: its names of bends, its list of reasons; a reason only where
-    something is not done."""
+    """The expert's answer in the words of the plan grammar: its names of bends, its list of reasons; a reason only
+    where something is not done."""
     facts = dict(answer.extra["facts"])
     facts["bend"] = _BENDS[facts["bend"]]
     facts.setdefault("action", answer.extra.get("action", "keeping my lane"))
@@ -153,6 +153,4 @@ def _dream(rng, truth: Truth, profile: VehicleProfile, instruction: Instruction 
         doing = Doing(intent=answer.intent, since_s=min(since, age))
     else:
         doing = Doing(intent=list(Intent)[int(rng.integers(len(Intent)))], since_s=since)
-    return dream_of(
-        rng, truth, profile, instruction, cruise_mps=cruise, age_s=age, start_lane=start, doing=doing
-    )
+    return dream_of(rng, truth, profile, instruction, cruise_mps=cruise, age_s=age, start_lane=start, doing=doing)

@@ -18,7 +18,6 @@ from sims.expert import expert_answer
 from sims.random_road import random_road
 from sims.scenarios import Scenario, ScenarioError, make_scenario, scenarios_for
 from sims.track import TrackVectorEnv
-from sims.track.dynamics import STEP_S
 from training.planner.scenes import FIRST_EVALUATION_SEED, LOOKS, Scene, Task, patch_order
 
 CYCLE_STEPS = (6, 15)  # world steps between two plans, and between the two frames of a scene
@@ -49,7 +48,9 @@ class _Episode:
 class DrivenSource:
     """Endless scenes from `envs` cars; `take` hands out shuffled ones."""
 
-    def __init__(self, seed: int, profile: VehicleProfile, *, evaluation: bool = False, envs: int = 24, roads: int = 36):
+    def __init__(
+        self, seed: int, profile: VehicleProfile, *, evaluation: bool = False, envs: int = 24, roads: int = 36
+    ):
         self.rng = np.random.default_rng(seed)
         self.profile, self.count = profile, envs
         low = FIRST_EVALUATION_SEED if evaluation else 0

@@ -85,13 +85,14 @@ def lessons(
     per_scene: int,
     extra: int,
     seed: int,
+    dream_texts: bool = False,
 ) -> Iterator[Lesson]:
     """Endless lessons from a source of scenes; without an encoder pictures only. The last `extra` scenes of each are
     only looked at."""
     rng = np.random.default_rng(seed)
     while True:
         batch = scenes()
-        if encoder is None:
+        if encoder is None and not dream_texts:
             yield Lesson(pictures_of(batch, profile), None)
             continue
         dreams, owner = [], []
@@ -99,6 +100,9 @@ def lessons(
             for dream in dreams_for(rng, scene, profile, per_scene):
                 dreams.append(dream)
                 owner.append(k)
+        if encoder is None:
+            yield Lesson(pictures_of(batch, profile), None, tuple(dreams))
+            continue
         # What is too long for the fixed shape (a very wordy command) is replaced by its neighbour.
         for k, dream in enumerate(dreams):
             if not encoder.fits(dream.prompt, dream.text):
@@ -121,6 +125,7 @@ class FeedSpec:
     plan_weight: float = 1.0
     path_weight: float = 1.0
     evaluation: bool = False
+    dream_texts: bool = False  # dreams without token tensors, for another model's tokenizer
 
 
 def make_lessons(spec: FeedSpec) -> Iterator[Lesson]:
@@ -128,16 +133,14 @@ def make_lessons(spec: FeedSpec) -> Iterator[Lesson]:
     profile = VehicleProfile()
     encoder = None
     if spec.tokenizer is not None:
-        encoder = PairEncoder(
-            load_tokenizer(spec.tokenizer), spec.text_tokens, spec.path_weight, spec.plan_weight
-        )
+        encoder = PairEncoder(load_tokenizer(spec.tokenizer), spec.text_tokens, spec.path_weight, spec.plan_weight)
     driven = round(spec.scenes * spec.driven_share)
     source = SceneSource(spec.seed, spec.scenes - driven + spec.extra, profile, evaluation=spec.evaluation)
     scenes = source.scenes
     if driven:
         drive = DrivenSource(spec.seed + 2, profile, evaluation=spec.evaluation)
         scenes = lambda: [*drive.take(driven), *source.scenes()]  # noqa: E731
-    return lessons(scenes, profile, encoder, spec.per_scene, spec.extra, spec.seed + 1)
+    return lessons(scenes, profile, encoder, spec.per_scene, spec.extra, spec.seed + 1, spec.dream_texts)
 
 
 def load_tokenizer(folder: str):

@@ -21,7 +21,7 @@ from sims.track import Randomization, TrackVectorEnv
 from sims.truth import Truth
 
 FIRST_EVALUATION_SEED = 1_000_000
-# In service the older frame is the one of the plan before (a cycle of the planner earlier), or the same frame twice at first.
+# In service the older frame is that of the plan before (a cycle of the planner earlier), or the same one twice at first.
 FRAME_GAP_S = (0.1, 0.6)
 SINGLE_SHARE = 0.15
 NOSE_M = 0.51  # from the rear axle to the centre of a car that the front bumper touches
@@ -130,7 +130,9 @@ def sample_actors(rng: np.random.Generator, road: Road, s: float, d: float) -> t
         at = (s + offset) % road.length_m
         across = float(road.lane_center_d(at, where)) + float(rng.normal(0, 0.05))
         clear = abs(offset - 0.13) > 0.42 or abs(across - d) > 0.3
-        apart = all(abs(offset - o) > 0.55 or abs(across - a.d_m) > 0.32 for o, a in zip(_offsets(actors, s, road), actors))
+        apart = all(
+            abs(offset - o) > 0.55 or abs(across - a.d_m) > 0.32 for o, a in zip(_offsets(actors, s, road), actors)
+        )
         if clear and apart:
             moves = kind == "car" and rng.random() < 0.85
             actors.append(ActorSpec(kind, at, across, float(rng.uniform(0.2, 1.3)) if moves else 0.0, follow=False))
@@ -146,7 +148,13 @@ class SceneSource:
     """Endless scenes. `evaluation` takes roads that training never sees. Roads change every `batches_per_road_set`."""
 
     def __init__(
-        self, seed: int, batch: int, profile: VehicleProfile, *, evaluation: bool = False, batches_per_road_set: int = 60
+        self,
+        seed: int,
+        batch: int,
+        profile: VehicleProfile,
+        *,
+        evaluation: bool = False,
+        batches_per_road_set: int = 60,
     ):
         self.rng = np.random.default_rng(seed)
         self.batch, self.profile, self.evaluation = batch, profile, evaluation

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from bridge.messages import VehicleProfile
+from planner.frames import IMAGE_TOKENS
 from planner.grammar import GrammarError, parse_answer
 from planner.prompt import chat_text
-from planner.frames import IMAGE_TOKENS
 from training.planner.feed import Lesson
 from training.planner.tokens import PairEncoder, image_positions
 
@@ -65,7 +65,7 @@ def score_answers(model: nn.Module, encoder: PairEncoder, tokens: Tensor, lesson
     texts = greedy_answers(model, encoder, tokens, [d.prompt for d in lesson.dreams])
     marks: dict[str, list[float]] = {}
     for text, dream in zip(texts, lesson.dreams, strict=True):
-        mark = lambda name, value: marks.setdefault(name, []).append(float(value))  # noqa: E731, B023
+        mark = lambda name, value: marks.setdefault(name, []).append(float(value))  # noqa: E731
         try:
             said = parse_answer(text, profile)
         except GrammarError:

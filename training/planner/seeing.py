@@ -120,7 +120,9 @@ def seeing_loss(heads: SeeingHeads, tokens: Tensor, dense: Tensor, values: Tenso
 
 
 @torch.no_grad()
-def seeing_scores(heads: SeeingHeads, tokens: Tensor, values: Tensor, mask: Tensor, choices: Tensor) -> dict[str, float]:
+def seeing_scores(
+    heads: SeeingHeads, tokens: Tensor, values: Tensor, mask: Tensor, choices: Tensor
+) -> dict[str, float]:
     """Errors in plain units, for the log."""
     _, guess, choice_logits = heads(tokens)
     error = (guess - values).abs() * mask

@@ -47,6 +47,7 @@ class PlannerTrainSettings(BaseModel):
     evaluation_scenes: int = 96
     lora: bool = False
     lora_rank: int = 16
+    lora_lr: float = 2e-4
 
 
 def load_settings(path: str | Path | None = None, **changes) -> PlannerTrainSettings:

@@ -53,7 +53,9 @@ class PairEncoder:
         self.prefix = len(self.encode_text(before[:cut]))  # tokens that all texts begin with, the picture's among them
         size = len(tokenizer)
         words = [tokenizer.decode([i]) for i in range(size)]
-        self.heading_of = {i: int(w) for i, w in enumerate(words) if re.fullmatch(r" -?\d{1,3}", w) and abs(int(w)) < 181}
+        self.heading_of = {
+            i: int(w) for i, w in enumerate(words) if re.fullmatch(r" -?\d{1,3}", w) and abs(int(w)) < 181
+        }
         self.decimal_of = {i: float(w) for i, w in enumerate(words) if re.fullmatch(r" \d{1,2}\.\d", w)}
 
     def encode_text(self, text: str) -> list[int]:
@@ -159,5 +161,3 @@ def smooth_number_embeddings(weight: Tensor, encoder: PairEncoder, seed: int = 0
         ids = torch.tensor(list(values))
         with torch.no_grad():
             weight[ids] = weight.std() * (0.95 * smooth + 0.3 * torch.randn(len(ids), dim, generator=generator))
-
-

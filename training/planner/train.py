@@ -25,6 +25,7 @@ from planner.nano import build_config, build_model, build_tokenizer, save
 from planner.phrasebook import all_texts, sample_phrasing
 from planner.prompt import clean_command
 from sims.track.render import CLASSES
+from training.planner.card import write_card
 from training.planner.dreams import sample_dreams
 from training.planner.fastpath import TextPath, VisionPath
 from training.planner.feed import Feed, FeedSpec, Lesson, Pictures, make_lessons
@@ -111,6 +112,7 @@ class PlannerTrainer:
         self.learner = Learner(self.model, self.encoder, settings.dreams_per_scene, dtype, settings.compile)
         self.soft = self.encoder.soft_targets(self.model.config.text_config.vocab_size)
         self.state = TrainState()
+        self.figures: dict[str, float] = {}
         self.optimizer: torch.optim.Optimizer | None = None
         if resume:
             self.state = load_state(settings.work, self.learner)
@@ -146,8 +148,16 @@ class PlannerTrainer:
         return Path(s.out)
 
     def export(self) -> None:
-        """Write the model folder."""
-        save(self.model, self.tokenizer, self.settings.out)
+        """Write the model folder, aside first: whoever reads it meanwhile finds a whole one."""
+        out = Path(self.settings.out)
+        aside = out.with_name(out.name + ".new")
+        save(self.model, self.tokenizer, aside)
+        parameters = sum(p.numel() for p in self.model.parameters())
+        write_card(aside, parameters, self.settings, self.state, self.figures)
+        out.mkdir(parents=True, exist_ok=True)
+        for file in aside.iterdir():
+            os.replace(file, out / file.name)
+        aside.rmdir()
 
     def _stage(self, name: str, seconds: float, step) -> None:
         if seconds <= 0:
@@ -182,7 +192,7 @@ class PlannerTrainer:
             feed.close()
 
     def _next(self, feed: Feed, echo: list[Lesson], stage: str) -> Lesson:
-        """While seeing is learned every picture is used twice, some dozen steps apart: drawing costs as much as learning."""
+        """While seeing is learned every picture is used twice, some dozen steps apart: drawing costs as much."""
         if stage != "see":
             return feed.next()
         if len(echo) >= 24 and self.state.step % 2:
@@ -234,7 +244,9 @@ class PlannerTrainer:
     def _see_step(self, lesson: Lesson) -> dict[str, float]:
         loss, parts = self._seeing(self.learner.look(lesson.pictures), lesson.pictures)
         self._apply(loss)
-        return dict(zip(("loss", "dense", "values", "choices"), (float(v.detach()) for v in (loss, *parts)), strict=True))
+        return dict(
+            zip(("loss", "dense", "values", "choices"), (float(v.detach()) for v in (loss, *parts)), strict=True)
+        )
 
     def _speak_step(self, lesson: Lesson) -> dict[str, float]:
         tokens = self.learner.look(lesson.pictures)
@@ -278,6 +290,7 @@ class PlannerTrainer:
         if name == "speak":
             scores = {f"see_{k}": v for k, v in scores.items() if k in ("path_rad", "lane", "actors_seen", "actor_m")}
             scores |= score_answers(self.model, self.encoder, tokens, lesson)
+            self.figures = scores
             self.export()
         self.log.row(f"{name}_check", self.state, scores)
         self.log.draw()
