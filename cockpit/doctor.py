@@ -141,11 +141,12 @@ def _planner_model(role: str) -> Finding:
     folder = ROOT / "models" / "planner-nano"
     if not (folder / "config.json").is_file():
         return Finding("planner-nano", "note", "not in models/; use --planner expert", "pacenote train planner")
-    if not (folder / "model.safetensors").is_file():
-        return Finding("planner-nano", "lack", "model.safetensors is missing", "git checkout -- models")
+    weights = sorted(str(path) for path in folder.glob("*.safetensors"))
+    if not weights:
+        return Finding("planner-nano", "lack", "its *.safetensors are missing", "git checkout -- models")
     worked, said = _in_subprocess(
-        f"from safetensors import safe_open; f = safe_open({str(folder / 'model.safetensors')!r}, 'pt');"
-        "print(len(list(f.keys())), 'tensors')"
+        f"from safetensors import safe_open; n = sum(len(list(safe_open(f, 'pt').keys())) for f in {weights!r});"
+        "print(n, 'tensors')"
     )
     level = "ok" if worked else "lack" if role in ("planner", "all") else "note"
     return Finding("planner-nano", level, said, "" if worked else 'pip install -c constraints.txt -e ".[planner]"')
