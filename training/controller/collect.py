@@ -24,6 +24,7 @@ from training.controller.settings import DataSettings
 from training.controller.tasks import Actors, Drivers, lane_d, lane_u, lane_width
 from training.controller.teacher import (
     CHUNK_STEPS,
+    EYES_GAP,
     STEP_S,
     RoadTable,
     gap_ahead,
@@ -107,7 +108,7 @@ class Collector:
             still[:2] = lane[i]
             gap, _ = gap_ahead(
                 self.table, road[i], s[i], d[i], 0.0, still, actors.s[i], actors.d[i], actors.v[i], actors.length[i],
-                actors.width[i], actors.count[i], self.car,
+                actors.width[i], actors.count[i], self.car, EYES_GAP,
             )  # fmt: skip
             kappa = road_at(self.table, road[i], s[i] + 0.8)[3]
             nearness = 2.0 * max(0.0, 1.0 - max(gap, 0.0) / 4.0)

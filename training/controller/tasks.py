@@ -13,14 +13,22 @@ from numba import njit
 from bridge.messages import VehicleProfile
 from training.controller.plans import make_chain, plan_speed, reproject
 from training.controller.settings import DataSettings
-from training.controller.teacher import PATH_POINTS, RoadTable, gap_ahead, lateral_profile, nominal_car, road_at
+from training.controller.teacher import (
+    PATH_POINTS,
+    PLAN_GAP,
+    RoadTable,
+    gap_ahead,
+    lateral_profile,
+    nominal_car,
+    road_at,
+)
 
 HISTORY = 13  # entries of one sample period each
 POSE = np.dtype([(n, "f8") for n in ("x", "y", "yaw", "s", "d", "psi", "v", "progress", "t")])
 DEGREE = np.pi / 180
 KEEP, CHANGE, STOP, PULL_OVER = KINDS = (0, 1, 2, 3)
 WILD = 0.25  # share of plans with headings that are far off
-UNAWARE = 0.6  # share of plans that overlook the other cars and the obstacles
+UNAWARE = 0.4  # share of plans that overlook the other cars and the obstacles
 SHARES = (0.45, 0.35, 0.12, 0.08)
 
 
@@ -200,7 +208,7 @@ class Drivers:
         moved = self.history[i, 0]["progress"] - pose["progress"]
         _, allowed = gap_ahead(
             table, road, pose["s"], pose["d"], 0.0, chain, actors.s[i] + moved, actors.d[i], actors.v[i],
-            actors.length[i], actors.width[i], actors.count[i], self.car,
+            actors.length[i], actors.width[i], actors.count[i], self.car, PLAN_GAP,
         )  # fmt: skip
         if rng.random() < UNAWARE:
             allowed = 99.0

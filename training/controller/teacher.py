@@ -21,8 +21,9 @@ STEP_S = 1.0 / 30.0
 PATH_POINTS = 8
 SEGMENT_WHEELBASES = 2.0
 LATERAL_LIMIT_MPS2 = 2.0  # comfort limit in bends, as in the expert
-GAP_STANDING_M = 0.35
-GAP_TIME_S = 1.3
+# v <= (gap - standing) / time. The expert's rule shapes the plan; the eyes only brake where a plan would be too late.
+PLAN_GAP = (0.35, 1.3)
+EYES_GAP = (0.28, 0.85)
 VIEW_M = 6.0
 COMFORT_BRAKE_MPS2 = 1.2
 ACTUATOR_LAG_S = 0.06
@@ -101,9 +102,9 @@ def speed_for_bends(table, r, s, d):
 
 
 @njit(cache=True)
-def gap_ahead(table, r, s, d, back, lateral, actor_s, actor_d, actor_v, actor_length, actor_width, count, car):
+def gap_ahead(table, r, s, d, back, lateral, actor_s, actor_d, actor_v, actor_length, actor_width, count, car, rule):
     """(bumper gap to the nearest actor in the way or 99, greatest speed that it allows); actor_s is ahead of the ego's
-    rear axle, `back` the metres driven since the plan was made."""
+    rear axle, `back` the metres driven since the plan was made, `rule` one of PLAN_GAP, EYES_GAP."""
     best, limit = 99.0, 99.0
     merging = abs(lateral[TO_U] - lateral[FROM_U]) > 0.5 and back < lateral[BLEND_M]
     for i in range(count):
@@ -120,8 +121,8 @@ def gap_ahead(table, r, s, d, back, lateral, actor_s, actor_d, actor_v, actor_le
         if not (in_path or touching):
             continue
         best = min(best, gap)
-        allowed = (gap - GAP_STANDING_M) / GAP_TIME_S
-        if merging:
+        allowed = (gap - rule[0]) / rule[1]
+        if merging or not in_path:  # close to it on purpose, about to leave its lane
             allowed = actor_v[i] + (gap - 0.15) / 0.7
             allowed = max(allowed, 0.25) if gap > 0.12 else min(allowed, 0.8 * actor_v[i])
         limit = min(limit, max(0.0, allowed))
@@ -181,7 +182,7 @@ def label_chunks(
             for i in range(m):
                 ahead[i] = actor_s[e, i] + actor_v[e, i] * max(0.0, t) - q
             gap, allowed = gap_ahead(table, r, s[e] + q, dd, back[e] + q, lat, ahead, actor_d[e], actor_v[e],
-                                     actor_length[e], actor_width[e], m, car)  # fmt: skip
+                                     actor_length[e], actor_width[e], m, car, EYES_GAP)  # fmt: skip
             if k < 0:
                 gap_out[e] = gap
                 command, a = steering[e], accel[e]
