@@ -63,10 +63,20 @@ def _s_at(road, grid_s, wx, wy):
     return a + tx * (b - a) + ty * (c - a) + tx * ty * (a - b - c + d)
 
 
+@njit(cache=True)
+def _first_ground_row(code):
+    """The first row with a pixel that looks at the ground."""
+    for row in range(code.shape[0]):
+        for col in range(code.shape[1]):
+            if code[row, col] < 0:
+                return row
+    return code.shape[0]
+
+
 @njit(cache=True, fastmath=True)
 def _distances(e, road, grid_d, along, across, code, d, x, y):
-    """For every pixel (h, w) the signed distance `d` to the line and its position from the grid's corner; d is OUTSIDE_D
-    where there is no road."""
+    """For every pixel (rows from the first ground row on) the signed distance `d` to the line and its position from the
+    grid's corner; d is OUTSIDE_D where there is no road."""
     c, s = np.float32(math.cos(e.yaw_rad)), np.float32(math.sin(e.yaw_rad))
     ex, ey = np.float32(e.x_m - road.x0), np.float32(e.y_m - road.y0)
     nx, inv = road.nx, np.float32(road.inv_cell)
@@ -112,6 +122,7 @@ def _stripe(offset, half, footprint):
 def _floor(look, road, pano, texture, turn, along, across, code, d, x, y, blotch, image, classes):
     """Panorama, floor and its reflections, without lines. Short loops, each of which becomes SIMD code."""
     height, width = code.shape
+    ground = height - len(d)  # the first row of d, x, y and blotch
     columns, turn = np.int32(PANO_COLUMNS - 1), np.int32(turn)
     scale, spread = look.texture_scale, look.texture
     right, left = np.float32(-road.right), np.float32(road.left)
@@ -123,23 +134,32 @@ def _floor(look, road, pano, texture, turn, along, across, code, d, x, y, blotch
             where[col] = (key & ~columns) + ((key + turn) & columns)
         for col in range(width):
             packed[col] = pano[np.uint32(where[col])]
+        if row < ground:
+            for ch in range(3):
+                sky, shift = look.pano_gain[ch] * np.float32(1 / 255), np.int32(8 * ch)
+                for col in range(width):
+                    image[row, ch, col] = np.float32((packed[col] >> shift) & 255) * sky
+            for col in range(width):
+                classes[row, col] = SKY
+            continue
+        at = row - ground
         for col in range(width):
-            where[col] = ((np.int32(y[row, col] * scale) & 255) << 8) | (np.int32(x[row, col] * scale) & 255)
+            where[col] = ((np.int32(y[at, col] * scale) & 255) << 8) | (np.int32(x[at, col] * scale) & 255)
         for col in range(width):
-            blotch[row, col] = texture[np.uint32(where[col])]
+            blotch[at, col] = texture[np.uint32(where[col])]
         for col in range(width):
             fade = spread / (one + thin * (along[row, col] * along[row, col] + across[row, col] * across[row, col]))
-            value = max(one + blotch[row, col] * fade, least)
-            blotch[row, col] = value if code[row, col] < 0 else zero
+            value = max(one + blotch[at, col] * fade, least)
+            blotch[at, col] = value if code[row, col] < 0 else zero
         for col in range(width):
-            on_road[col] = one if (d[row, col] >= right) & (d[row, col] <= left) else zero
+            on_road[col] = one if (d[at, col] >= right) & (d[at, col] <= left) else zero
         for ch in range(3):
             sky = look.pano_gain[ch] * np.float32(1 / 255)
             shine = sky * look.reflection
             off, more, shift = look.off[ch], look.road[ch] - look.off[ch], np.int32(8 * ch)
             for col in range(width):
                 glow = np.float32((packed[col] >> shift) & 255) * (shine if code[row, col] < 0 else sky)
-                image[row, ch, col] = blotch[row, col] * (off + on_road[col] * more) + glow
+                image[row, ch, col] = blotch[at, col] * (off + on_road[col] * more) + glow
         for col in range(width):
             classes[row, col] = SKY if code[row, col] >= 0 else ROAD if on_road[col] > zero else OFF_ROAD
 
@@ -206,7 +226,7 @@ def _tape(look, x, y, image, classes):
     """Stray tape: parallel straight lines in the world, off the road only."""
     c, s = math.cos(look.tape_yaw) / look.tape_gap, math.sin(look.tape_yaw) / look.tape_gap
     half = 0.5 * look.tape_w / look.tape_gap
-    for row in range(x.shape[0]):
+    for row in range(len(x)):
         for col in range(x.shape[1]):
             if classes[row, col] == OFF_ROAD:
                 u = x[row, col] * c + y[row, col] * s
@@ -271,20 +291,20 @@ def _draw_one(i, views, state, meta, samples, grid_d, grid_s, actors, counts, im
     e, look, cam = state[i], looks[i], cameras[i]
     road = meta[e.road]
     height, width = along.shape[1], along.shape[2]
-    planes = np.empty((4, height, width), np.float32)
-    d, x, y, blotch = planes[0], planes[1], planes[2], planes[3]
     columns = PANO_COLUMNS / (2.0 * math.pi)
     turn = int(math.floor(e.yaw_rad * columns)) + look.pano_shift + 16 * PANO_COLUMNS
     forward, leftward, keys = along[i], across[i], code[i]
-    _distances(e, road, grid_d, forward, leftward, keys, d, x, y)
+    top = _first_ground_row(keys)
+    planes = np.empty((4, height - top, width), np.float32)
+    d, x, y, blotch = planes[0], planes[1], planes[2], planes[3]
+    _distances(e, road, grid_d, forward[top:], leftward[top:], keys[top:], d, x, y)
     if not road.uniform:
         _straighten(road, samples, grid_s, d, x, y)
-    _floor(
-        look, road, pano[look.pano], texture, turn, forward, leftward, keys, d, x, y, blotch, image, classes
-    )  # fmt: skip
+    _floor(look, road, pano[look.pano], texture, turn, forward, leftward, keys, d, x, y, blotch, image, classes)
+    ground, ground_classes = image[top:], classes[top:]
     if look.tape_style == 1:
-        _tape(look, x, y, image, classes)
-    _lines(look, road, grid_s, d, x, y, blotch, image, classes)
+        _tape(look, x, y, ground, ground_classes)
+    _lines(look, road, grid_s, d, x, y, blotch, ground, ground_classes)
     props = np.empty((MAX_PROPS, 12))
     count = _collect(e, look, road, samples, grid_d, actors[i], counts[i], props)
     if count > 0:
