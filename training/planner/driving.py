@@ -18,7 +18,7 @@ from sims.expert import expert_answer
 from sims.random_road import random_road
 from sims.scenarios import Scenario, ScenarioError, make_scenario, scenarios_for
 from sims.track import TrackVectorEnv
-from training.planner.scenes import FIRST_EVALUATION_SEED, LOOKS, Scene, Task, patch_order
+from training.planner.scenes import FIRST_EVALUATION_SEED, LOOK_SHARES, LOOKS, Scene, Task, patch_order
 
 CYCLE_STEPS = (6, 15)  # world steps between two plans, and between the two frames of a scene
 SINGLE_SHARE = 0.05
@@ -49,14 +49,22 @@ class DrivenSource:
     """Endless scenes from `envs` cars; `take` hands out shuffled ones."""
 
     def __init__(
-        self, seed: int, profile: VehicleProfile, *, evaluation: bool = False, envs: int = 24, roads: int = 36
+        self,
+        seed: int,
+        profile: VehicleProfile,
+        *,
+        evaluation: bool = False,
+        envs: int = 24,
+        roads: int = 36,
+        look_shares: tuple[float, float] = LOOK_SHARES,
     ):
         self.rng = np.random.default_rng(seed)
         self.profile, self.count = profile, envs
         low = FIRST_EVALUATION_SEED if evaluation else 0
         self.roads = [random_road(int(s)) for s in self.rng.integers(low, low + FIRST_EVALUATION_SEED, roads)]
-        look = LOOKS[0]
-        self.env = TrackVectorEnv(envs, self.roads, profile=profile, randomize=look, seed=int(self.rng.integers(2**31)))
+        self.look_shares = look_shares
+        world_seed = int(self.rng.integers(2**31))
+        self.env = TrackVectorEnv(envs, self.roads, profile=profile, randomize=LOOKS[0], seed=world_seed)
         self.camera_size = self.env.camera_size
         self.episodes: list[_Episode] = [self._begin(i) for i in range(envs)]
         self.paths = np.zeros((envs, 9, 2))  # world frame
@@ -90,7 +98,9 @@ class DrivenSource:
         d = scenario.start_d_m + float(rng.normal(0, 0.06))
         env.place(i, index, scenario.start_s_m, d, float(rng.normal(0, 0.05)), scenario.start_speed_mps)
         env.set_actors(i, scenario.actors)
+        env.randomization = LOOKS[int(rng.choice(len(LOOKS), p=self.look_shares))]
         env.randomize_look([i])
+        env.randomize_physics([i])
         command = scenario.commands[0] if scenario.commands else None
         instruction = command.instruction if command else None
         if rng.random() < OTHER_COMMAND_SHARE:

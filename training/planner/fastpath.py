@@ -81,7 +81,7 @@ class VisionPath(nn.Module):
 
 class TextPath(nn.Module):
     """`model.model.language_model` on texts that share their beginnings: `per_prefix` right-padded continuations of
-    every prefix, which is computed once (several instructions to one picture). Causal masking is then all that is needed."""
+    every prefix, which is computed once (several instructions to one picture). Causal masking is all that is needed."""
 
     def __init__(self, language_model: nn.Module, dtype: torch.dtype, per_prefix: int):
         super().__init__()

@@ -21,15 +21,12 @@ from sims.track import Randomization, TrackVectorEnv
 from sims.truth import Truth
 
 FIRST_EVALUATION_SEED = 1_000_000
-# In service the older frame is that of the plan before (a cycle of the planner earlier), or the same one twice at first.
+# In service the older frame is that of the plan before, a cycle of the planner earlier; at first the same one twice.
 FRAME_GAP_S = (0.1, 0.6)
 SINGLE_SHARE = 0.15
 NOSE_M = 0.51  # from the rear axle to the centre of a car that the front bumper touches
-LOOKS = (
-    Randomization(colours=0.7, lines=0.7, light=0.7, sensor=0.7, clutter=0.8, camera=0.2, physics=0.5),
-    Randomization(colours=1.0, lines=1.0, light=1.0, sensor=1.0, clutter=1.0, camera=0.6, physics=0.8),
-)
-LOOK_SHARES = (0.75, 0.25)
+LOOKS = (Randomization.at(0.5), Randomization.at(1.0))  # as in `pacenote drive` and in `pacenote evaluate`
+LOOK_SHARES = (0.45, 0.55)
 
 
 @dataclass(frozen=True)
@@ -155,19 +152,20 @@ class SceneSource:
         *,
         evaluation: bool = False,
         batches_per_road_set: int = 60,
+        look_shares: tuple[float, float] = LOOK_SHARES,
     ):
         self.rng = np.random.default_rng(seed)
         self.batch, self.profile, self.evaluation = batch, profile, evaluation
         self.batches_per_road_set, self.made = batches_per_road_set, 0
         self.env: TrackVectorEnv | None = None
+        self.look_shares = look_shares
 
     def _renew(self) -> None:
         low = FIRST_EVALUATION_SEED if self.evaluation else 0
         seeds = self.rng.integers(low, low + FIRST_EVALUATION_SEED, size=48)
-        look = LOOKS[int(self.rng.choice(len(LOOKS), p=LOOK_SHARES))]
         roads = [random_road(int(s)) for s in seeds]
         self.env = TrackVectorEnv(
-            self.batch, roads, profile=self.profile, randomize=look, seed=int(self.rng.integers(2**31))
+            self.batch, roads, profile=self.profile, randomize=LOOKS[0], seed=int(self.rng.integers(2**31))
         )
         self.env.reset(seed=int(self.rng.integers(2**31)))
         self.roads = roads
@@ -178,6 +176,7 @@ class SceneSource:
             self._renew()
         self.made += 1
         env, rng = self.env, self.rng
+        env.randomization = LOOKS[int(rng.choice(len(LOOKS), p=self.look_shares))]
         env.randomize_look()
         road_index = rng.integers(len(self.roads), size=self.batch)
         spots = [sample_spot(rng, self.roads[k]) for k in road_index]

@@ -37,6 +37,7 @@ class PlannerTrainSettings(BaseModel):
     lr: float = 1e-3
     vision_lr: float = 6e-4
     see_weight: float = 0.5  # of the dense loss while words are learned
+    path_value_weight: float = 2.0  # of the headings' regression
     plan_weight: float = 1.5
     path_weight: float = 1.5
     weight_decay: float = 0.02

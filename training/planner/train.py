@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from bridge.messages import VehicleProfile
 from bridge.planning import INSTRUCTIONS, Instruction
 from planner.frames import HEIGHT_PX, PATCHES, WIDTH_PX
+from planner.grammar import SEGMENTS
 from planner.nano import build_config, build_model, build_tokenizer, save
 from planner.phrasebook import all_texts, sample_phrasing
 from planner.prompt import clean_command
@@ -65,6 +66,10 @@ class Learner(nn.Module):
         self.model = model
         width = model.config.text_config.hidden_size
         self.heads = SeeingHeads(width, len(CLASSES))
+        # Reads all headings where the first one is about to be written: geometry reaches the text model as a number.
+        self.path_head = nn.Linear(width, SEGMENTS)
+        values = [math.radians(encoder.heading_of.get(i, 0)) for i in range(model.config.text_config.vocab_size)]
+        self.register_buffer("angle_of", torch.tensor(values), persistent=False)
         visual = VisionPath(model.model.visual, HEIGHT_PX, WIDTH_PX, dtype)
         text = TextPath(model.model.language_model, dtype, per_scene)
         self.encoder, self.per_scene, self.dtype, self.angles = encoder, per_scene, dtype, text.angles
@@ -89,6 +94,12 @@ class Learner(nn.Module):
         angles = self.angles(pairs.positions[:, ::every, :cut]), self.angles(pairs.positions[:, :, cut:])
         hidden = self._paths[1](first, embed(pairs.ids[:, cut:]), *angles)
         return hidden[pairs.rows, pairs.columns - cut]
+
+    def path_loss(self, hidden: Tensor, pairs: Batch) -> Tensor:
+        """Regression of the headings (rad) from the hidden states that precede them."""
+        at = pairs.kinds == HEADING
+        guess = self.path_head(hidden[at].view(-1, SEGMENTS, hidden.shape[-1])[:, 0].float())
+        return F.smooth_l1_loss(guess, self.angle_of[pairs.targets[at]].view(-1, SEGMENTS), beta=0.1)
 
     def token_losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """(n,) cross-entropies against soft `targets` (n, vocabulary)."""
@@ -203,14 +214,16 @@ class PlannerTrainer:
 
     def _set_up(self, name: str) -> None:
         model, s = self.model, self.settings
+        self.set_up_at = self.state.step
         vision = [*model.model.visual.parameters(), *self.learner.heads.parameters()]
         groups = [{"params": vision, "peak": s.see_lr if name == "see" else s.vision_lr}]
         if name == "speak":
-            groups.append({"params": list(model.model.language_model.parameters()), "peak": s.lr})
+            text = [*model.model.language_model.parameters(), *self.learner.path_head.parameters()]
+            groups.append({"params": text, "peak": s.lr})
         self.optimizer = torch.optim.AdamW(groups, lr=s.lr, betas=(0.9, 0.97), weight_decay=s.weight_decay, fused=True)
 
     def _set_rates(self, part: float) -> None:
-        warm = min(1.0, (self.state.step + 1) / 100)
+        warm = min(1.0, (self.state.step - self.set_up_at + 1) / 100)
         fall = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(part, 1.0)))
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * warm * fall
@@ -250,22 +263,25 @@ class PlannerTrainer:
 
     def _speak_step(self, lesson: Lesson) -> dict[str, float]:
         tokens = self.learner.look(lesson.pictures)
-        losses, pairs = self._token_losses(tokens, lesson.pairs)
+        pairs = lesson.pairs
+        hidden = self.learner.speak(tokens, pairs)
+        losses = self._token_losses(hidden, pairs)
         words = (losses * pairs.weights).sum() / pairs.weights.sum()
         losses = losses.detach()
         seeing, _ = self._seeing(tokens, lesson.pictures)
-        self._apply(words + self.settings.see_weight * seeing)
+        path_value = self.learner.path_loss(hidden, pairs)
+        self._apply(words + self.settings.see_weight * seeing + self.settings.path_value_weight * path_value)
         path = pairs.kinds == HEADING
         return {
             "loss": float(words.detach()),
             "seeing": float(seeing.detach()),
             "path": float(losses[path].mean()),
+            "path_value": float(path_value.detach()),
             "numbers": float(losses[pairs.kinds == DECIMAL].mean()),
             "words": float(losses[pairs.kinds == 0].mean()),
         }
 
-    def _token_losses(self, tokens: Tensor, pairs: Batch) -> tuple[Tensor, Batch]:
-        hidden = self.learner.speak(tokens, pairs)
+    def _token_losses(self, hidden: Tensor, pairs: Batch) -> Tensor:
         vocabulary = self.model.config.text_config.vocab_size
         targets = F.one_hot(pairs.targets, vocabulary).float()
         for kind in (HEADING, DECIMAL):
@@ -274,7 +290,7 @@ class PlannerTrainer:
         # A fixed number of rows keeps the compiled graph.
         room = max(len(pairs.ids) * ANSWER_ROOM - len(targets), 0)
         hidden, targets = F.pad(hidden, (0, 0, 0, room)), F.pad(targets, (0, 0, 0, room))
-        return self.learner.token_losses(hidden, targets)[: len(pairs.targets)], pairs
+        return self.learner.token_losses(hidden, targets)[: len(pairs.targets)]
 
     # ---- checks --------------------------------------------------------------------------------------------------
 
