@@ -37,9 +37,9 @@ class SupervisorSettings(_Settings):
     sensor_timeout_s: Positive = 0.3
     steering_rate_per_s: Positive = 8.0
     acceleration_rate_per_s: Positive = 15.0  # upward only: braking is never delayed
-    overspeed_fraction: NonNegative = 0.3
-    overspeed_mps: NonNegative = 0.2
-    corridor_wheelbases: Positive = 2.0
+    overspeed_fraction: NonNegative = 0.1
+    overspeed_mps: NonNegative = 0.1
+    corridor_wheelbases: Positive = 1.2  # half of a narrow lane, and a little
     corridor_horizon_s: Positive = 1.0
     part_ticks: Annotated[int, Field(ge=1)] = 3
     rejoin_ticks: Annotated[int, Field(ge=1)] = 15

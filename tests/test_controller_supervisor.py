@@ -88,10 +88,10 @@ def test_no_brake_while_following_and_full_brake_in_estop():
 
 
 def test_parting_needs_several_ticks_and_rejoining_more():
-    watch = PartingWatch(LIMITS, wheelbase_m=0.25)  # corridor: 0.5 m
+    watch = PartingWatch(LIMITS, wheelbase_m=0.25)  # corridor: 0.3 m
     assert [watch.update(0.6) for _ in range(3)] == [None, None, EventId.POLICY_PARTED]
     assert watch.parted
-    assert all(watch.update(0.4) is None for _ in range(50)), "inside, but not well inside"
+    assert all(watch.update(0.25) is None for _ in range(50)), "inside, but not well inside"
     changes = [watch.update(0.1) for _ in range(LIMITS.rejoin_ticks)]
     assert changes[-1] is EventId.POLICY_REJOINED and not watch.parted
     assert [watch.update(d) for d in (0.6, 0.6, 0.1, 0.6, 0.6)] == [None] * 5, (
