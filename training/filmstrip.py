@@ -5,7 +5,6 @@ The camera above, the road from above below it, intent and verdict written in. K
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -13,28 +12,16 @@ import cv2
 import numpy as np
 import typer
 
-from bridge.messages import VehicleProfile
+from sims.birdseye import draw_birdseye
 from sims.scenarios import SCENARIOS
 from sims.truth import Truth
 from training.backends import load_backend
 from training.evaluate import Episode, EvaluateSettings, evaluate
-from training.video import BirdsEye, Moment, to_world
+from training.video import to_world
 
 PICTURES = 6
 TILE_PX = 240
 OUT = Path(__file__).resolve().parent.parent / "docs" / "images" / "scenarios.jpg"
-
-
-def truth_row(truth: Truth) -> dict:
-    """The columns of telemetry that the bird's-eye view reads."""
-    actors = [[a.kind, a.x_m, a.y_m, a.yaw_rad, a.length_m, a.width_m] for a in truth.actors]
-    return {
-        "x_m": truth.x_m,
-        "y_m": truth.y_m,
-        "yaw_rad": truth.yaw_rad,
-        "s_m": truth.s_m,
-        "actors": json.dumps(actors),
-    }
 
 
 class Strip:
@@ -46,8 +33,7 @@ class Strip:
 
     def take(self, tick: int, episode: Episode, picture: np.ndarray, truth: Truth) -> None:
         """One moment."""
-        row = truth_row(truth)
-        self._poses[round(tick * 1e9 / 30)] = row
+        self._poses[round(tick * 1e9 / 30)] = {"x_m": truth.x_m, "y_m": truth.y_m, "yaw_rad": truth.yaw_rad}
         if tick % 15:
             return
         plan, path = episode.controller.plan, None
@@ -55,11 +41,9 @@ class Strip:
         if plan and captured:
             points = np.array([(w.x_m, w.y_m) for w in plan.waypoints])
             path = np.column_stack([to_world(points, captured), [w.v_mps for w in plan.waypoints]])
-        above = BirdsEye(episode.scenario.road, VehicleProfile()).draw(
-            Moment(row, None, path, None, None, np.empty((0, 2)))
-        )
+        above = draw_birdseye(truth, path, TILE_PX, 8.0)
         top = cv2.resize(picture, (TILE_PX, TILE_PX * 3 // 4), interpolation=cv2.INTER_AREA)
-        tile = np.vstack([top, cv2.resize(above, (TILE_PX, TILE_PX), interpolation=cv2.INTER_AREA)])
+        tile = np.vstack([top, above])
         words = [f"{tick / 30:.1f} s {truth.speed_mps:.2f} m/s", str(plan.intent) if plan else "-"]
         if episode.last_verdict:
             words.append(": ".join(str(w) for w in episode.last_verdict if w)[:38])

@@ -21,9 +21,11 @@ from rich.progress import Progress
 
 from bridge.messages import VehicleProfile
 from cockpit.runs import Run
+from sims.birdseye import draw_birdseye
 from sims.road import Road
 from sims.track import rays
 from sims.track.look import CAMERA
+from sims.truth import ActorTruth, Truth
 from training.drive_scene import DriveSettings, make_scene
 
 FPS = 15
@@ -31,7 +33,7 @@ SCALE = 4  # of the camera's picture
 VIEW_PX, VIEW_M = 480, 8.0  # bird's-eye view
 CAPTION_PX = 132
 GREEN, RED, WHITE, YELLOW, GREY = (70, 230, 110), (235, 70, 60), (240, 240, 240), (245, 205, 70), (150, 150, 150)
-DARK, ROAD_GREY, BLUE, ORANGE, CYAN = (24, 27, 31), (62, 66, 72), (70, 150, 255), (255, 150, 50), (110, 220, 230)
+DARK, CYAN = (24, 27, 31), (110, 220, 230)
 VERDICT_COLOURS = {"accepted": CYAN, "waiting": YELLOW, "refused": RED, "done": GREEN}
 
 
@@ -44,7 +46,6 @@ class Moment:
     plan_world: np.ndarray | None
     command: dict | None
     verdict: dict | None
-    trail: np.ndarray
 
 
 def to_ego(points: np.ndarray, row: dict) -> np.ndarray:
@@ -116,62 +117,22 @@ def _speed_colour(speed_mps: float) -> tuple[int, int, int]:
     return tuple(int(p + (q - p) * t) for p, q in zip(a, b))
 
 
-class BirdsEye:
-    """The road from above, the car's heading upwards."""
-
-    def __init__(self, road: Road, profile: VehicleProfile):
-        self._road, self._profile = road, profile
-
-    def draw(self, moment: Moment) -> np.ndarray:
-        """RGB (VIEW_PX, VIEW_PX, 3)."""
-        canvas = np.full((VIEW_PX, VIEW_PX, 3), DARK, np.uint8)
-        row = moment.row
-        self._draw_road(canvas, row)
-        if len(moment.trail) > 1:
-            self._line(canvas, to_ego(moment.trail, row), BLUE, 1)
-        if moment.plan_world is not None:
-            ego = to_ego(moment.plan_world[:, :2], row)
-            self._line(canvas, ego, GREEN, 3)
-            for point in self._pixels(ego):
-                cv2.circle(canvas, tuple(point), 4, WHITE, -1, cv2.LINE_AA)
-        for kind, x, y, yaw, length, width in json.loads(row["actors"]):
-            centre = to_ego(np.array([[x, y]]), row)[0]
-            self._box(canvas, centre, yaw - row["yaw_rad"], length, width, RED if kind == "car" else ORANGE)
-        p = self._profile
-        self._box(canvas, np.array([p.length_m / 2 - p.rear_overhang_m, 0.0]), 0.0, p.length_m, p.width_m, BLUE)
-        return canvas
-
-    def _draw_road(self, canvas: np.ndarray, row: dict) -> None:
-        road = self._road
-        s = row["s_m"] + np.arange(-VIEW_M, VIEW_M, 0.1)
-        left, right = road.edges_at(s)
-        rails = [to_ego(np.column_stack(road.to_world(s, d)[:2]), row) for d in (left, right)]
-        for k in range(len(s) - 1):
-            corners = np.array([rails[0][k], rails[0][k + 1], rails[1][k + 1], rails[1][k]])
-            cv2.fillConvexPoly(canvas, self._pixels(corners), ROAD_GREY)
-        for rail in rails:
-            self._line(canvas, rail, WHITE, 2)
-        for lane in range(1, road.lane_count):
-            d = right + lane * (left - right) / road.lane_count
-            divider = to_ego(np.column_stack(road.to_world(s, d)[:2]), row)
-            phase = int(round((row["s_m"] % 0.8) / 0.1))
-            for k in range(-phase, len(s) - 4, 8):
-                if k >= 0:
-                    self._line(canvas, divider[k : k + 4], YELLOW, 2)
-
-    @staticmethod
-    def _pixels(ego: np.ndarray) -> np.ndarray:
-        gain = VIEW_PX / VIEW_M
-        return np.column_stack([VIEW_PX / 2 - ego[:, 1] * gain, 0.72 * VIEW_PX - ego[:, 0] * gain]).astype(np.int32)
-
-    def _line(self, canvas: np.ndarray, ego: np.ndarray, colour: tuple, width: int) -> None:
-        cv2.polylines(canvas, [self._pixels(ego)], False, colour, width, cv2.LINE_AA)
-
-    def _box(self, canvas, centre: np.ndarray, yaw: float, length: float, width: float, colour: tuple) -> None:
-        c, s = np.cos(yaw), np.sin(yaw)
-        corners = np.array([[1, 1], [1, -1], [-1, -1], [-1, 1]]) * (length / 2, width / 2)
-        turned = corners @ np.array([[c, s], [-s, c]]) + centre
-        cv2.fillConvexPoly(canvas, self._pixels(turned), colour, cv2.LINE_AA)
+def truth_of(row: dict, road: Road) -> Truth:
+    """What the bird's-eye view needs, from a row of telemetry and the road."""
+    s = np.arange(-3.0, VIEW_M, 0.2)
+    x, y, yaw = road.to_world(row["s_m"] + s, 0.0)
+    left, right = road.edges_at(row["s_m"])
+    actors = tuple(
+        ActorTruth(kind, x_m, y_m, yaw_rad, 0.0, 0.0, 0.0, 0, length, width)
+        for kind, x_m, y_m, yaw_rad, length, width in json.loads(row["actors"])
+    )
+    return Truth(
+        t_s=row["t_s"], x_m=row["x_m"], y_m=row["y_m"], yaw_rad=row["yaw_rad"], speed_mps=row["speed_mps"],
+        yaw_rate_radps=row["yaw_rate_radps"], steering=row["steering"], s_m=row["s_m"], progress_m=0.0, d_m=row["d_m"],
+        heading_error_rad=0.0, lane=row["lane"], lane_count=road.lane_count, left_edge_d_m=float(left),
+        right_edge_d_m=float(right), road_length_m=road.length_m,
+        ahead=np.column_stack([s, x, y, yaw, road.curvature_at(row["s_m"] + s)]), actors=actors,
+    )  # fmt: skip
 
 
 def caption(moment: Moment, width_px: int) -> np.ndarray:
@@ -187,7 +148,7 @@ def caption(moment: Moment, width_px: int) -> np.ndarray:
         words = str(moment.verdict["verdict"]) + (f": {moment.verdict['reason']}" if moment.verdict["reason"] else "")
         _text(strip, _plain(words), (width_px // 2, 54), VERDICT_COLOURS.get(moment.verdict["verdict"], WHITE), 0.6, 2)
     reasoning = f"{plan.get('intent', '')}: {plan.get('reasoning', '')}" if plan else "waiting for the first plan"
-    for k, line in enumerate(textwrap.wrap(_plain(reasoning), 112)[:3]):
+    for k, line in enumerate(textwrap.wrap(_plain(reasoning), 122)[:3]):
         _text(strip, line, (16, 82 + 22 * k), CYAN, 0.52)
     return strip
 
@@ -217,8 +178,7 @@ class Film:
         self.pictures = sorted((folder / "frames").glob("*.jpg"))
         profile = VehicleProfile()
         self._camera = CameraView(world["camera"], profile)
-        self._above = BirdsEye(make_scene(settings).road, profile)
-        self._path = np.array([[row["x_m"], row["y_m"]] for row in self.rows])
+        self._road = make_scene(settings).road
 
     def moment(self, index: int) -> Moment:
         """Everything about picture `index`."""
@@ -232,14 +192,14 @@ class Film:
             plan_world = np.column_stack([to_world(points[:, :2], captured), points[:, 2]])
         verdict = _latest(self._verdicts, row["t_s"])
         verdict = verdict if verdict and verdict["event"] == "verdict" else None
-        trail = self._path[max(0, at - 90) : at + 1]
-        return Moment(row, plan, plan_world, _latest(self._commands, row["t_s"]), verdict, trail)
+        return Moment(row, plan, plan_world, _latest(self._commands, row["t_s"]), verdict)
 
     def picture(self, index: int) -> np.ndarray:
         """RGB, one frame of the film."""
         moment = self.moment(index)
         image = cv2.cvtColor(cv2.imread(str(self.pictures[index])), cv2.COLOR_BGR2RGB)
-        top = np.hstack([self._camera.draw(image, moment), self._above.draw(moment)])
+        above = draw_birdseye(truth_of(moment.row, self._road), moment.plan_world, VIEW_PX, VIEW_M)
+        top = np.hstack([self._camera.draw(image, moment), above])
         return np.vstack([top, caption(moment, top.shape[1])])
 
 
