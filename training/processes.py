@@ -25,7 +25,7 @@ class ProcessError(RuntimeError):
 class PlannerProcess:
     """A planner on a free loopback port. Use as a context manager; `endpoint` is known inside."""
 
-    def __init__(self, planner: str, *, log: Path | None = None, timeout_s: float = 180.0, arguments: tuple = ()):
+    def __init__(self, planner: str, *, log: Path | None = None, timeout_s: float = 600.0, arguments: tuple = ()):
         self.planner = planner
         self.endpoint = ""
         self.tail: deque[str] = deque(maxlen=40)

@@ -25,7 +25,7 @@ from cockpit.runs import RunWriter
 from training.drive_scene import DriveSettings
 from training.processes import PlannerProcess, ProcessError
 
-CAR_START_TIMEOUT_S = 240.0  # the first time, the world's kernels are compiled
+CAR_START_TIMEOUT_S = 600.0  # the first time, the world's kernels are compiled
 GRACE_S = 20.0
 REASONING_EVERY_S = 2.0
 
@@ -179,6 +179,8 @@ def drive(settings: DriveSettings, run: Path | None = None, *, keep_frames: bool
         narrator = Narrator(writer, console)
         console.print(f"starting the planner ({escape(settings.planner)}) and the car …", highlight=False)
         with PlannerProcess(settings.planner, log=writer.folder / "planner.jsonl") as planner:
+            hint = f'pacenote say "…" --planner {planner.endpoint}'
+            console.print(f"the planner listens; say something yourself: {escape(hint)}", highlight=False)
             result, world = _drive_with(settings, writer, narrator, planner)
         writer.finish(result)
     if video:
