@@ -182,6 +182,16 @@ def _serve(spec: FeedSpec, out) -> None:
     torch.set_num_threads(1)
     try:
         for lesson in make_lessons(spec):
-            out.put(lesson)
+            while not _put(out, lesson):
+                if not multiprocessing.parent_process().is_alive():
+                    return  # killed without a word: nobody is left to close this feed
     except Exception as error:  # the consumer cannot see this process
         out.put(f"{type(error).__name__}: {error}")
+
+
+def _put(out, lesson: Lesson) -> bool:
+    try:
+        out.put(lesson, timeout=5)
+    except queue.Full:
+        return False
+    return True
