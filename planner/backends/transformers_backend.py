@@ -20,6 +20,7 @@ from bridge.planning import CommandInForce, PlanAnswer, PlanError, PlanRequest
 from planner.backends.model_inputs import PAIR_MODELS, PairInputs, ProcessorInputs
 from planner.decoding import DecodingError, Grammar, decode
 from planner.grammar import GrammarError, answer_regex, parse_answer
+from planner.lean import LeanQwen2VL
 from planner.prompt import SYSTEM, SYSTEM_STOCK, render_prompt
 
 SMALL_PARAMETERS = 50_000_000
@@ -67,6 +68,8 @@ class TransformersBackend:
         self._grammar = Grammar(self._tokenizer, answer_regex(free=not trained), vocab)
         if adapter:
             self._adapt(adapter)
+        lean = small and self.model.config.model_type == "qwen2_vl" and self.model.dtype == torch.float32
+        self._decoder = LeanQwen2VL(self.model) if lean else self.model
         self.rate_hz = rate_hz
         self.plan([_probe()])  # the first answer is slow
 
@@ -83,7 +86,7 @@ class TransformersBackend:
             return answers
         inputs = self._to_device(self._inputs([requests[i] for i in usable], [prompts[i] for i in usable]))
         try:
-            rows = decode(self.model, inputs, self._grammar, self._max_tokens)
+            rows = decode(self._decoder, inputs, self._grammar, self._max_tokens)
         except DecodingError as error:
             rows, answers = [], [PlanError(str(error)) for _ in requests]
         model_s = time.perf_counter() - begin
