@@ -27,7 +27,10 @@ HISTORY = 13  # entries of one sample period each
 POSE = np.dtype([(n, "f8") for n in ("x", "y", "yaw", "s", "d", "psi", "v", "progress", "t")])
 DEGREE = np.pi / 180
 KEEP, CHANGE, STOP, PULL_OVER = KINDS = (0, 1, 2, 3)
-WILD = 0.25  # share of plans with headings that are far off
+# How far off the plans' headings are (turn of the whole path, bend per segment; standard deviations in degrees), and how
+# often: a good planner, one that sees badly, one that mistakes the bend.
+NOISE_DEG = ((3.0, 1.0), (8.0, 3.0), (5.0, 7.0))
+NOISE_SHARES = (0.65, 0.2, 0.15)
 UNAWARE = 0.4  # share of plans that overlook the other cars and the obstacles
 SHARES = (0.45, 0.35, 0.12, 0.08)
 
@@ -216,8 +219,7 @@ class Drivers:
         places = (pose["s"] + 0.5, pose["s"] + 4.0)
         speeds = [plan_speed(table, road, s, lane_d(table, road, s, target), self.v_set[i], allowed) for s in places]
         self.v_near[i], self.v_far[i] = speeds
-        wild = rng.random() < WILD  # a planner that sees badly
-        turn, bend = (8.0, 3.0) if wild else (3.0, 1.0)
+        turn, bend = NOISE_DEG[rng.choice(len(NOISE_DEG), p=NOISE_SHARES)]
         make_chain(
             table, self.car, road, pose["s"], pose["d"], pose["psi"], chain, rng.normal(0, turn) * DEGREE,
             rng.normal(0, bend) * DEGREE, rng.normal(0, 0.08), DEGREE, self.points[i],
