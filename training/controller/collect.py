@@ -17,7 +17,6 @@ from bridge.messages import VehicleProfile
 from sims.actors import ActorSpec
 from sims.random_road import random_road
 from sims.track import TrackVectorEnv
-from sims.track.dynamics import CAR, step_serial
 from training.controller.buffer import halve
 from training.controller.network import FlowController
 from training.controller.settings import DataSettings
@@ -50,9 +49,10 @@ class Collector:
         self.env = TrackVectorEnv(
             data.envs, roads, profile=self.profile, randomize=data.randomize, seed=seed, parallel=False
         )
+        # A twin without a camera moves the cars, so that steps that nobody looks at need not be drawn.
+        self.twin = TrackVectorEnv(data.envs, roads, profile=self.profile, camera_size=None, seed=seed, parallel=False)
         self.table = RoadTable(self.env.bank.meta, self.env.bank.samples)
         self.car = nominal_car(self.profile)
-        self._dynamics_car = _dynamics_car(self.profile)
         n = data.envs
         self.drivers = Drivers(n, self.table, self.profile, data, STEPS_PER_SAMPLE * STEP_S, self.rng)
         self.acceleration = np.zeros(n)
@@ -127,12 +127,17 @@ class Collector:
         self.noise += -self.noise * 0.25 + self.rng.normal(0, 1, self.noise.shape) * (0.6, 0.35)
         bursts = self.noise * (self.noise_size * (self.driver == NOISE))[:, None]
         actions = np.clip(actions + bursts[:, None, :], -1.0, 1.0)
-        env = self.env
-        state = env.state.view(np.ndarray)
-        for k in range(STEPS_PER_SAMPLE):
-            step_serial(np.ascontiguousarray(actions[:, k]), state, env.physics, self._dynamics_car, env.bank.meta,
-                        env.bank.samples, env.actors, env.actor_counts)  # fmt: skip
+        self._move(actions)
         self.acceleration = actions[:, -1, 1].copy()
+
+    def _move(self, actions: np.ndarray) -> None:
+        """Three steps of the world, actions (n, 3, 2)."""
+        env, twin = self.env, self.twin
+        for name in ("state", "physics", "actors", "actor_counts"):
+            getattr(twin, name)[:] = getattr(env, name)
+        for k in range(STEPS_PER_SAMPLE):
+            twin.step(actions[:, k])
+        env.state[:], env.actors[:] = twin.state, twin.actors
 
     def _choose_drivers(self, student: bool) -> None:
         time = self.drivers.time
@@ -198,12 +203,3 @@ def _act(policy: FlowController, rows: dict[str, np.ndarray]) -> np.ndarray:
         condition = policy.condition(policy.see(image), path, valid, ego)
         chunk = policy.generate(condition, torch.zeros(len(image), 2 * CHUNK_STEPS))
     return chunk[:, :STEPS_PER_SAMPLE].numpy().astype(np.float64)
-
-
-def _dynamics_car(profile: VehicleProfile) -> np.ndarray:
-    """The profile as the world's dynamics want it."""
-    p = profile
-    car = np.zeros(1, CAR)
-    car[0] = (p.wheelbase_m, p.width_m, p.length_m, p.rear_overhang_m, p.steering_limit_rad, p.max_speed_mps,
-              p.max_accel_mps2, p.max_brake_mps2)  # fmt: skip
-    return car

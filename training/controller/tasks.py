@@ -27,8 +27,8 @@ HISTORY = 13  # entries of one sample period each
 POSE = np.dtype([(n, "f8") for n in ("x", "y", "yaw", "s", "d", "psi", "v", "progress", "t")])
 DEGREE = np.pi / 180
 KEEP, CHANGE, STOP, PULL_OVER = KINDS = (0, 1, 2, 3)
-# How far off the plans' headings are (turn of the whole path, bend per segment; standard deviations in degrees), and how
-# often: a good planner, one that sees badly, one that mistakes the bend.
+# How far off the plans' headings are (turn of the whole path, bend per segment; standard deviations in degrees), and
+# how often: a good planner, one that sees badly, one that mistakes the bend.
 NOISE_DEG = ((3.0, 1.0), (8.0, 3.0), (5.0, 7.0))
 NOISE_SHARES = (0.65, 0.2, 0.15)
 UNAWARE = 0.4  # share of plans that overlook the other cars and the obstacles
