@@ -2,7 +2,8 @@
 
     python -m benchmarks.bench_world [--json FILE] [--rounds 3] [--quick]
 
-Both sides run as their users run them: CarRacing-v3 in one process with its 96 x 96 pixels, `track` batched on all cores.
+Both sides run as their users run them: CarRacing-v3 in one process with its 96 x 96 pixels, `track` batched on all
+cores.
 Times are the best of the rounds, so that other load on the machine hurts both alike.
 """
 
@@ -17,7 +18,8 @@ import numpy as np
 from sims.random_road import random_road
 from sims.track import TrackVectorEnv
 
-CASES = (("160x120 camera", (160, 120), 128, 20.0), ("64x48 camera", (64, 48), 512, 150.0), ("no camera", None, 4096, 2000.0))
+# name, camera, environments
+CASES = (("160x120 camera", (160, 120), 256), ("64x48 camera", (64, 48), 1024), ("no camera", None, 4096))
 
 
 def _actions(count):
@@ -59,7 +61,7 @@ def against_peer(rounds: int, seconds: float = 1.0) -> list[dict]:
     roads = [random_road(k) for k in range(16)]
     peer = _CarRacing()
     _timed(peer.step, 20)
-    worlds = [_world(size, count, roads) for _, size, count, _ in CASES]
+    worlds = [_world(size, count, roads) for _, size, count in CASES]
     repeats = [max(1, int(seconds / max(_timed(step, 2), 1e-4))) for step in worlds]
     best, best_peer = [np.inf] * len(CASES), np.inf
     for _ in range(rounds):
@@ -67,7 +69,7 @@ def against_peer(rounds: int, seconds: float = 1.0) -> list[dict]:
             best_peer = min(best_peer, _timed(peer.step, 100))
             best[k] = min(best[k], _timed(step, repeats[k]))
     rows = []
-    for (name, _, count, _), seconds_per_step in zip(CASES, best, strict=True):
+    for (name, _, count), seconds_per_step in zip(CASES, best, strict=True):
         ours, theirs = count / seconds_per_step, 1.0 / best_peer
         rows.append(
             {"name": f"track {name}", "ours": ours, "peer": theirs, "unit": "env steps/s", "ratio": ours / theirs}
@@ -86,10 +88,9 @@ def by_number(sizes=(None, (64, 48)), counts=(1, 8, 64, 512, 4096), rounds: int 
             repeats = max(2, int(0.2 / max(_timed(step, 1), 1e-5)))
             cost.append(min(_timed(step, repeats) for _ in range(rounds)) / count * 1e6)
         label = "no camera" if size is None else f"{size[0]}x{size[1]}"
-        rows += [
-            {"name": f"track {label}, {n} envs", "ours": c, "peer": cost[-1], "unit": "us per env step", "ratio": c / cost[-1]}
-            for n, c in zip(counts, cost, strict=True)
-        ]
+        for n, us in zip(counts, cost, strict=True):
+            name = f"track {label}, {n} envs"
+            rows.append({"name": name, "ours": us, "peer": cost[-1], "unit": "us per env step", "ratio": us / cost[-1]})
     return rows
 
 
@@ -107,7 +108,8 @@ def placed_scenes(count: int = 256) -> dict:
 
     scenes()
     rate = count / min(_timed(scenes, 1) for _ in range(4))
-    return {"name": "fresh placed scenes, 1 thread", "ours": rate, "peer": 1500.0, "unit": "scenes/s", "ratio": rate / 1500}
+    name = "fresh placed scenes, 1 thread, against the aim"
+    return {"name": name, "ours": rate, "peer": 1500.0, "unit": "scenes/s", "ratio": rate / 1500.0}
 
 
 def main() -> None:
@@ -121,7 +123,8 @@ def main() -> None:
     if not arguments.quick:
         rows += [placed_scenes(), *by_number()]
     for row in rows:
-        print(f"{row['name']:34s} {row['ours']:12.1f} {row['unit']:16s} peer {row['peer']:10.1f}  ratio {row['ratio']:9.2f}")
+        figures = f"{row['ours']:12.1f} {row['unit']:16s} peer {row['peer']:10.1f}  ratio {row['ratio']:9.2f}"
+        print(f"{row['name']:48s} {figures}")
     if arguments.json:
         with open(arguments.json, "w") as file:
             json.dump(rows, file, indent=1)

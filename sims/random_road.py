@@ -1,7 +1,7 @@
 """Random closed roads from a seed: ovals, hairpins, S-bends and straights for one to three lanes, either way round.
 
-Method: the outline of a random block of cells, or corners pushed in and out from a circle, smoothed until every bend is
-wide enough for the innermost lane, and checked for overlap; a candidate that fails is thrown away and the next one drawn.
+Method: the outline of a random block of cells, or corners pushed in and out from a circle, smoothed and made as large
+as the innermost lane needs it, and checked for overlap; a candidate that fails is thrown away and the next one drawn.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def random_road(
     half = 0.5 * lanes * width
     least = max(15.0, 14.0 * half + 8.0)
     if length_m is None:
-        length_m = float(rng.uniform(least, max(60.0, 1.6 * least)) if rng.random() < 0.85 else rng.uniform(60.0, 150.0))
+        long = rng.random() >= 0.85
+        length_m = float(rng.uniform(60.0, 150.0) if long else rng.uniform(least, max(60.0, 1.6 * least)))
     radius = MIN_INNER_RADIUS_M + half - 0.5 * width
     name, flip, sides = name or f"random-{seed}", rng.random() < 0.5, np.full(_POINTS, half)
     for attempt in range(_TRIES):
@@ -52,7 +53,7 @@ def random_road(
 
 
 def _candidate(rng, length, radius, half, tame):
-    """One closed curve (n, 2), or None when it would be too long or overlaps itself. `tame` 0..1 asks for rounder ones."""
+    """One closed curve (n, 2), or None when it would be too long or meet itself. `tame` 0..1 asks for rounder ones."""
     cell = max(2.4 * radius, 2.0 * half + CLEARANCE_M + 0.2)
     winding = length / cell >= 7 and rng.random() < 0.75 - 0.5 * tame
     if winding:

@@ -186,15 +186,19 @@ def test_following_traffic_brakes_for_the_ego_and_for_obstacles():
 def _run(count, parallel, seed=3):
     roads = [random_road(1), random_road(2)]
     env = TrackVectorEnv(count, roads, camera_size=(32, 24), randomize=1.0, seed=seed, parallel=parallel)
+    env._threads = 3 if parallel else 1
     rng = np.random.default_rng(0)
     for _ in range(25):
         action = rng.uniform(-1, 1, 2)
         observation, reward, *_ = env.step(np.tile(action, (count, 1)))
+    assert (env._pool is not None) == parallel
+    env.close()
     return env.state.copy(), observation["image"], reward
 
 
-def test_exact_to_the_seed_whatever_the_number_of_worlds_and_threads():
+def test_exact_to_the_seed_whatever_the_number_of_worlds_and_threads(monkeypatch):
     state_a, image_a, reward_a = _run(3, False)
+    monkeypatch.setattr("sims.track.env.SHARE_FROM_US", 0.0)
     state_b, image_b, reward_b = _run(12, True)
     assert np.array_equal(state_a, state_b[:3])
     assert np.array_equal(image_a, image_b[:3])

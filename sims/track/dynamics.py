@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from sims.track.roadbank import at_s, frenet_near
 
@@ -146,7 +146,8 @@ def check_contacts(e, road, samples, car, actors, count):
     cx, cy = e.x_m + reach * c, e.y_m + reach * s
     for a in range(count):
         o = actors[a]
-        if _overlap(cx, cy, e.yaw_rad, 0.5 * car.length, 0.5 * car.width, o.x, o.y, o.yaw, 0.5 * o.length, 0.5 * o.width):
+        half = (0.5 * car.length, 0.5 * car.width, 0.5 * o.length, 0.5 * o.width)
+        if _overlap(cx, cy, e.yaw_rad, half[0], half[1], o.x, o.y, o.yaw, half[2], half[3]):
             e.collision = True
     if e.off_road:
         return
@@ -232,17 +233,10 @@ def _step_one(i, action, state, physics, car, meta, samples, actors, counts):
     check_contacts(e, road, samples, car[0], actors[i], counts[i])
 
 
-@njit(cache=True, parallel=True)
-def step_parallel(action, state, physics, car, meta, samples, actors, counts):
-    """One world step for all environments, on all threads."""
-    for i in prange(len(state)):
-        _step_one(i, action, state, physics, car, meta, samples, actors, counts)
-
-
-@njit(cache=True)
-def step_serial(action, state, physics, car, meta, samples, actors, counts):
-    """One world step for all environments, on this thread."""
-    for i in range(len(state)):
+@njit(cache=True, nogil=True)
+def step_range(first, last, action, state, physics, car, meta, samples, actors, counts):
+    """One world step for the environments first..last - 1."""
+    for i in range(first, last):
         _step_one(i, action, state, physics, car, meta, samples, actors, counts)
 
 

@@ -1,15 +1,16 @@
-"""The embedded world in its native form: many cars, each alone on a closed road with its own actors, look and physics.
+"""The embedded world in its native form: many cars, each alone on a closed road with its own actors, look, physics.
 
-Draws no conclusions: it knows no scenarios, commands or success. Arrays of all environments are open in `state` (fields of
-`dynamics.STATE`, metres, rad, m/s, world frame) for teachers and tests.
+Draws no conclusions: it knows no scenarios, commands or success. Arrays of all environments are open in `state` (fields
+of `dynamics.STATE`, metres, rad, m/s, world frame) for teachers and tests.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import gymnasium as gym
-import numba
 import numpy as np
 
 from bridge.messages import VehicleProfile
@@ -33,7 +34,7 @@ from sims.track.roadbank import RoadBank
 from sims.truth import ActorTruth, Truth
 
 MAX_ACTORS = 12
-PARALLEL_FROM = 8  # environments; fewer run on the caller's thread
+SHARE_FROM_US = 3000.0  # work of one call, roughly; less is done on the caller's thread
 AHEAD_M, BEHIND_M, AHEAD_STEP_M = 10.0, 0.5, 0.25
 CAR_COLOURS = np.array(
     [[0.75, 0.05, 0.04], [0.05, 0.12, 0.6], [0.8, 0.8, 0.8], [0.05, 0.05, 0.06], [0.05, 0.4, 0.1], [0.9, 0.5, 0.05],
@@ -44,16 +45,17 @@ CAR_COLOURS = np.array(
 class TrackVectorEnv(gym.vector.VectorEnv):
     """`num_envs` worlds in lock-step of 1/30 s.
 
-    Observation: dict of "image" (N, h, w, 3) uint8 RGB (absent when `camera_size` is None), "speed" [m/s],
-    "yaw_rate" [rad/s] and "steering" (last command, [-1, 1]), each (N,) float32. Action (N, 2) in [-1, 1]: steering
-    (positive left) and acceleration (negative brakes; the car never reverses). Reward: progress along the road [m] of the
-    step, less 1 at a new collision or a new leaving of the road. `terminated` at either of them only with
+    Observation: dict of "image" (N, h, w, 3) uint8 RGB (absent when `camera_size` is None), "speed" [m/s], "yaw_rate"
+    [rad/s] and "steering" (last command, [-1, 1]), each (N,) float32. Action (N, 2) in [-1, 1]: steering
+    (positive left) and acceleration (negative brakes; the car never reverses). Reward: progress along the road [m] of
+    the step, less 1 at a new collision or a new leaving of the road. `terminated` at either of them only with
     `terminate_on_infraction`; `truncated` after `max_steps`. There is no autoreset: the caller resets, all or by
     `options={"reset_mask": ...}`.
 
     `camera_size` is (width, height) in pixels; the lens and mounting come from `profile.camera`. `randomize` is a
-    strength in [0, 1] or a `Randomization`. Environment i draws everything from `seed + i`, so it does not depend on how
-    many others there are. Raises RoadError without roads and ValueError for bad sizes.
+    strength in [0, 1] or a `Randomization`. Environment i draws everything from `seed + i`, so it does not depend on
+    how many others there are. Big batches are shared among the cores unless `parallel` is False; the numbers are the
+    same. Raises RoadError without roads and ValueError for bad sizes.
     """
 
     metadata = {"autoreset_mode": gym.vector.AutoresetMode.DISABLED, "render_modes": ["rgb_array"], "render_fps": 30}
@@ -82,7 +84,8 @@ class TrackVectorEnv(gym.vector.VectorEnv):
         self.roads = self.bank.roads
         self.camera_size = camera_size
         self.max_steps, self.terminate_on_infraction = max_steps, terminate_on_infraction
-        self.parallel = (num_envs >= PARALLEL_FROM and numba.get_num_threads() > 1) if parallel is None else parallel
+        self._threads = len(os.sched_getaffinity(0)) if parallel is not False else 1
+        self._pool = None
         self._allocate()
         self._make_spaces()
         self._seed(seed)
@@ -106,6 +109,7 @@ class TrackVectorEnv(gym.vector.VectorEnv):
         self.actor_counts = np.zeros(n, np.int64)
         if self.camera_size is not None:
             width, height = self.camera_size
+            self._pixels = width * height
             self._along = np.empty((n, height, width), np.float32)
             self._across = np.empty((n, height, width), np.float32)
             self._code = np.empty((n, height, width), np.int32)
@@ -166,18 +170,36 @@ class TrackVectorEnv(gym.vector.VectorEnv):
 
     def retrace(self, which=None) -> None:
         """Rebuild the pixel tables after `cameras` was changed by hand."""
-        trace = rays.trace_parallel if self.parallel else rays.trace_serial
-        trace(self._which(which), self.cameras, self._along, self._across, self._code)
+        which, tables = self._which(which), (self.cameras, self._along, self._across, self._code)
+        self._share(lambda a, b: rays.trace(which[a:b], *tables), len(which), 0.010 * self._pixels)
+
+    def _share(self, work: Callable[[int, int], None], count: int, cost_us: float) -> None:
+        """Do `work(first, last)` for 0..count: here when it is little, else in small portions on all cores. Sleeping
+        threads of our own, not OpenMP: those spin, and on a busy machine one late thread would hold up every step."""
+        if self._threads == 1 or count * cost_us < SHARE_FROM_US:
+            work(0, count)
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads, "track")
+        bounds = np.linspace(0, count, min(count, 6 * self._threads) + 1).astype(int).tolist()
+        list(self._pool.map(work, bounds[:-1], bounds[1:]))
+
+    def close_extras(self, **_):
+        """Let the threads go."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
 
     # ---- gymnasium -----------------------------------------------------------------------------------------------
 
     def reset(self, *, seed=None, options=None):
-        """Start anew. Options: "reset_mask" (N,) bool; "road_index" int or (N,); "randomize" False keeps look and physics.
-        Actors are taken away; the car stands in the centre of a random lane."""
+        """Start anew. Options: "reset_mask" (N,) bool; "road_index" int or (N,); "randomize" False keeps look and
+        physics. Actors are taken away; the car stands in the centre of a random lane."""
         options = dict(options or {})
         unknown = set(options) - {"reset_mask", "road_index", "randomize"}
         if unknown:
-            raise ValueError(f"reset: unknown option {', '.join(sorted(unknown))}; use reset_mask, road_index, randomize")
+            names = ", ".join(sorted(unknown))
+            raise ValueError(f"reset: unknown option {names}; use reset_mask, road_index, randomize")
         if seed is not None:
             self._seed(seed)
         which = self._which(options.get("reset_mask"))
@@ -191,10 +213,9 @@ class TrackVectorEnv(gym.vector.VectorEnv):
         u = self._uniform(which, 3)
         index = options.get("road_index")
         if index is None:
-            index = (u[:, 0] * len(self.roads)).astype(int) if len(which) else np.zeros(0, int)
-        index = np.broadcast_to(np.asarray(index, dtype=np.int64), (self.num_envs,))[which] if np.ndim(index) == 0 or len(
-            index
-        ) == self.num_envs else np.asarray(index, np.int64)
+            index = (u[:, 0] * len(self.roads)).astype(np.int64)
+        else:
+            index = np.broadcast_to(np.asarray(index, dtype=np.int64), self.num_envs)[which]
         s = u[:, 1] * self.bank.meta["length"][index]
         d = np.array(
             [
@@ -213,8 +234,8 @@ class TrackVectorEnv(gym.vector.VectorEnv):
         state = self._state
         before = state["progress_m"].copy()
         bad_before = state["collision"] | state["off_road"]
-        move = dynamics.step_parallel if self.parallel else dynamics.step_serial
-        move(actions, state, self.physics, self._car, self.bank.meta, self.bank.samples, self.actors, self.actor_counts)
+        rest = (self._car, self.bank.meta, self.bank.samples, self.actors, self.actor_counts)
+        self._share(lambda a, b: dynamics.step_range(a, b, actions, state, self.physics, *rest), self.num_envs, 0.6)
         bad = state["collision"] | state["off_road"]
         reward = state["progress_m"] - before - (bad & ~bad_before)
         terminated = bad if self.terminate_on_infraction else np.zeros(self.num_envs, bool)
@@ -249,17 +270,22 @@ class TrackVectorEnv(gym.vector.VectorEnv):
         which = self._which(indices)
         width, height = self.camera_size
         out = np.empty((len(which), height, 3 * width), np.uint8)
-        draw = render.pictures_parallel if self.parallel and len(which) > 1 else render.pictures_serial
-        draw(which, self._views, self._noise, *self._scene(), out)
+        views, noise, scene = self._views, self._noise, self._scene()
+
+        def draw(a, b):
+            render.pictures(which[a:b], views, noise, *scene, out[a:b])
+
+        self._share(draw, len(which), 0.012 * self._pixels)
         return out.reshape(len(which), height, width, 3)
 
     def render_labels(self, indices=None, patch_grid: tuple[int, int] = (8, 12)) -> np.ndarray:
-        """Share of each class of `render.CLASSES` in each patch: (m, rows, columns, 7) float32. Rows and columns split the
-        picture evenly."""
+        """Share of each class of `render.CLASSES` in each patch: (m, rows, columns, 7) float32. Rows and columns split
+        the picture evenly."""
         self._need_camera()
         which = self._which(indices)
         out = np.empty((len(which), *patch_grid, len(render.CLASSES)), np.float32)
-        render.labels_serial(which, self._views, *self._scene(), out)
+        views, scene = self._views, self._scene()
+        self._share(lambda a, b: render.labels(which[a:b], views, *scene, out[a:b]), len(which), 0.010 * self._pixels)
         return out
 
     # ---- scenes --------------------------------------------------------------------------------------------------
@@ -271,15 +297,18 @@ class TrackVectorEnv(gym.vector.VectorEnv):
     def place_many(self, which, road_index, s_m, d_m, heading_error_rad=0.0, speed_mps=0.0) -> None:
         """`place` for several environments at once; every argument is an array of their number or a scalar."""
         which = self._which(which)
-        full = lambda value, kind: np.ascontiguousarray(np.broadcast_to(np.asarray(value, kind), which.shape))  # noqa: E731
+
+        def full(value, kind=float):
+            return np.ascontiguousarray(np.broadcast_to(np.asarray(value, kind), which.shape))
+
         road_index = full(road_index, np.int64)
         if len(which) and not (0 <= road_index.min() and road_index.max() < len(self.roads)):
             raise RoadError(f"road_index must be in 0..{len(self.roads) - 1}")
         moved = which[self._state["road"][which] != road_index]
         self._state["road"][which] = road_index
         dynamics.place_egos(
-            which, full(s_m, float), full(d_m, float), full(heading_error_rad, float), full(speed_mps, float), self._state,
-            self._car, self.bank.meta, self.bank.samples, self.actors, self.actor_counts,
+            which, full(s_m), full(d_m), full(heading_error_rad), full(speed_mps), self._state, self._car,
+            self.bank.meta, self.bank.samples, self.actors, self.actor_counts,
         )  # fmt: skip
         for i in moved:
             self._place_actors(i)
@@ -297,8 +326,8 @@ class TrackVectorEnv(gym.vector.VectorEnv):
             moving = spec.kind == "car"
             speed = spec.speed_mps if moving else 0.0
             self.actors[i, j] = (
-                KINDS.index(spec.kind), spec.s_m, spec.d_m, speed, speed, spec.follow, length, width, height, red, green,
-                blue, 0.0, 0.0, 0.0, times, speeds, len(spec.speed_changes) if moving else 0,
+                KINDS.index(spec.kind), spec.s_m, spec.d_m, speed, speed, spec.follow, length, width, height, red,
+                green, blue, 0.0, 0.0, 0.0, times, speeds, len(spec.speed_changes) if moving else 0,
             )  # fmt: skip
         self._place_actors(i)
 
@@ -342,7 +371,8 @@ class TrackVectorEnv(gym.vector.VectorEnv):
     def _actor_truth(o, road, s):
         ahead = (float(o["s"]) - s + 0.5 * road.length_m) % road.length_m - 0.5 * road.length_m
         return ActorTruth(
-            kind=KINDS[o["kind"]], x_m=float(o["x"]), y_m=float(o["y"]), yaw_rad=float(o["yaw"]), speed_mps=float(o["v"]),
-            s_ahead_m=ahead, d_m=float(o["d"]), lane=int(road.lane_at(o["s"], o["d"])), length_m=float(o["length"]),
+            kind=KINDS[o["kind"]], x_m=float(o["x"]), y_m=float(o["y"]), yaw_rad=float(o["yaw"]),
+            speed_mps=float(o["v"]), s_ahead_m=ahead, d_m=float(o["d"]), lane=int(road.lane_at(o["s"], o["d"])),
+            length_m=float(o["length"]),
             width_m=float(o["width"]),
         )  # fmt: skip

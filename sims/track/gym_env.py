@@ -11,8 +11,9 @@ from sims.track.env import TrackVectorEnv
 
 
 class TrackEnv(gym.Env):
-    """One car on a road. Arguments, observation, action and reward as of `TrackVectorEnv`; `info["truth"]` is the `Truth`
-    for expert, teacher and judge. `roads` defaults to one random road. `world` is the `TrackVectorEnv` inside."""
+    """One car on a road. Arguments, observation, action and reward as of `TrackVectorEnv`; `info["truth"]` is the
+    `Truth` for expert, teacher and judge. `roads` defaults to one random road. `world` is the
+    `TrackVectorEnv` inside."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 30}
 

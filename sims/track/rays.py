@@ -1,6 +1,7 @@
 """Where the pixels of a camera look: per-pixel tables for pinhole and equidistant fisheye lenses, and projection.
 
-Knows cameras only. Tables are in the ego frame; a pixel either meets the ground (`code` < 0) or looks above the horizon.
+Knows cameras only. Tables are in the ego frame; a pixel either meets the ground (`code` < 0) or looks above the
+horizon.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from sims.track.look import MIRROR_ROWS, PANO_COLUMNS, PANO_ROWS
 
@@ -109,17 +110,10 @@ def _trace_one(cam, along, across, code):
                 code[row, col] = min(np.int32(dz * np.float32(PANO_ROWS)), PANO_ROWS - 1) * PANO_COLUMNS + column
 
 
-@njit(cache=True)
-def trace_serial(which, cameras, along, across, code):
-    """Tables of the cameras `which`, on this thread."""
+@njit(cache=True, nogil=True)
+def trace(which, cameras, along, across, code):
+    """Tables of the cameras `which`."""
     for m in range(len(which)):
-        _trace_one(cameras[which[m]], along[which[m]], across[which[m]], code[which[m]])
-
-
-@njit(cache=True, parallel=True)
-def trace_parallel(which, cameras, along, across, code):
-    """Tables of the cameras `which`, on all threads."""
-    for m in prange(len(which)):
         _trace_one(cameras[which[m]], along[which[m]], across[which[m]], code[which[m]])
 
 

@@ -1,5 +1,5 @@
-"""The camera of `track`: ground by a lookup of signed distance, lines with the footprint of the pixel, panorama above the
-horizon, bodies on top, then lens and sensor. The same pass gives the dense class labels.
+"""The camera of `track`: ground by a lookup of signed distance, lines with the footprint of the pixel, panorama above
+the horizon, bodies on top, then lens and sensor. The same pass gives the dense class labels.
 
 Knows arrays only. Every environment is drawn by itself, so pictures do not depend on their number or on threads.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from sims.track.look import DIVIDER_DASHED, DIVIDER_DOUBLE, DIVIDER_NONE, EDGE_DOUBLE, EDGE_NONE, PANO_COLUMNS
 from sims.track.props import (
@@ -170,7 +170,7 @@ def _lines(look, road, grid_s, d, x, y, blotch, image, classes):
     height, width = d.shape
     right, lanes = np.float32(-road.right), np.float32(road.lanes)
     lane, length = np.float32(road.left + road.right) / lanes, np.float32(road.length)
-    half, one, zero, inv_lane = np.float32(0.5), np.float32(1.0), np.float32(0.0), lanes / (np.float32(road.left) - right)
+    half, one, zero, inv_lane = np.float32(0.5), np.float32(1.0), np.float32(0.0), np.float32(1.0) / lane
     edge_w, divider_w, edge_style, divider_style = look.edge_w, look.divider_w, look.edge_style, look.divider_style
     band = np.float32(2.0) * max(edge_w, divider_w)
     period = look.dash_on + look.dash_off
@@ -257,8 +257,9 @@ def _collect(e, look, road, samples, grid_d, actors, actor_count, props):
     for a in range(actor_count):
         o = actors[a]
         count = _add(
-            props, count, e, o.kind, o.x, o.y, o.yaw, o.length, o.width, o.height, o.red, o.green, o.blue, look.cone_band
-        )
+            props, count, e, o.kind, o.x, o.y, o.yaw, o.length, o.width, o.height, o.red, o.green, o.blue,
+            look.cone_band,
+        )  # fmt: skip
     if look.cones <= 0:
         return count
     slots = max(int(road.length / look.cone_gap), 1)
@@ -347,22 +348,15 @@ def _labels_one(i, views, state, meta, samples, grid_d, grid_s, actors, counts, 
                 out[r, c, k] /= total[r, c]
 
 
-@njit(cache=True, parallel=True)
-def pictures_parallel(which, views, noise, state, meta, samples, grid_d, grid_s, actors, counts, out):
-    """uint8 pictures of the environments `which` into `out` (m, h, 3 w), on all threads."""
-    for m in prange(len(which)):
-        _picture_one(which[m], views, noise, state, meta, samples, grid_d, grid_s, actors, counts, out[m])
-
-
-@njit(cache=True)
-def pictures_serial(which, views, noise, state, meta, samples, grid_d, grid_s, actors, counts, out):
-    """uint8 pictures of the environments `which` into `out` (m, h, 3 w), on this thread."""
+@njit(cache=True, nogil=True)
+def pictures(which, views, noise, state, meta, samples, grid_d, grid_s, actors, counts, out):
+    """uint8 pictures of the environments `which` into `out` (m, h, 3 w)."""
     for m in range(len(which)):
         _picture_one(which[m], views, noise, state, meta, samples, grid_d, grid_s, actors, counts, out[m])
 
 
-@njit(cache=True)
-def labels_serial(which, views, state, meta, samples, grid_d, grid_s, actors, counts, out):
+@njit(cache=True, nogil=True)
+def labels(which, views, state, meta, samples, grid_d, grid_s, actors, counts, out):
     """Class shares per patch of the environments `which` into `out` (m, rows, columns, classes)."""
     for m in range(len(which)):
         _labels_one(which[m], views, state, meta, samples, grid_d, grid_s, actors, counts, out[m])

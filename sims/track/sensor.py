@@ -39,14 +39,15 @@ def blur_rows(image, reach, share):
 
 @njit(cache=True, fastmath=True)
 def develop(look, frame, noise, image, out):
-    """Vertical blur, vignetting, light, tone curve and noise: linear image (h, 3, w) to uint8 `out` (h, 3 w). `frame` is
-    the number of the picture, from which its noise is drawn."""
+    """Vertical blur, vignetting, light, tone curve and noise: linear image (h, 3, w) to uint8 `out` (h, 3 w). `frame`
+    is the number of the picture, from which its noise is drawn."""
     height, _, width = image.shape
     one, full, zero = np.float32(1.0), np.float32(255.0), np.float32(0.0)
     side = look.blur * np.float32(0.6)
     keep = one - side - side
     curve, level = look.curve, look.noise
-    columns, fall, mixed = np.empty(width, np.float32), np.empty(width, np.float32), np.empty((3, width), np.float32)
+    columns, fall = np.empty(width, np.float32), np.empty(width, np.float32)
+    mixed = np.empty((3, width), np.float32)
     for k in range(width):
         u = (np.float32(k) + np.float32(0.5)) * np.float32(2.0 / width) - one
         columns[k] = look.vignette * np.float32(0.6) * u * u
