@@ -74,7 +74,8 @@ def _lanes(answer: PlanAnswer, request: PlanRequest) -> list[str]:
         return [f"says lane {lane} of {count}"]
     command = request.command
     start = command.start_lane if command is not None and command.start_lane is not None else lane
-    underway = answer.verdict in (None, Verdict.ACCEPTED)
+    # Once in another lane, the lane where it began may have been misread; then nothing is against itself any more.
+    underway = answer.verdict in (None, Verdict.ACCEPTED) and lane == start
     if underway and answer.intent in _LEFT and start + 1 >= count:
         return [f"{answer.intent} from lane {start} of {count}: there is no lane on the left"]
     if underway and answer.intent in _RIGHT and start == 0:
