@@ -17,11 +17,13 @@ from bridge.messages import VehicleProfile
 from planner.frames import IMAGE_TOKENS, MERGE
 from sims.expert_path import lane_path
 from sims.facts import BENDS, POSITIONS, VIEW_M, bend_ahead, visible_facts
+from sims.track.render import CLASSES
 from sims.truth import Truth
 
 MAX_LANES = 3
 CURVATURES_AT_M = (0.0, 1.0, 2.0, 3.0, 4.0)
 KINDS = ("car", "cone", "box")
+CLASS_WEIGHT = {"edge_line": 1.5, "divider": 1.5, "car": 5.0, "cone": 5.0}  # small in the picture, great in meaning
 # Per lane: distance / 3 m, speed m/s of the nearest thing that is in view there.
 REGRESSIONS = 24 + 3 + len(CURVATURES_AT_M) + 2 * MAX_LANES
 CHOICES = {
@@ -113,10 +115,11 @@ class SeeingHeads(nn.Module):
 def seeing_loss(heads: SeeingHeads, tokens: Tensor, dense: Tensor, values: Tensor, mask: Tensor, choices: Tensor):
     """(loss, parts): `dense` (B, patches, classes) are class shares in the order of the patches."""
     logits, guess, choice_logits = heads(tokens)
-    dense_loss = -(dense * logits.log_softmax(-1)).sum(-1).mean()
+    weight = dense @ torch.tensor([CLASS_WEIGHT.get(name, 1.0) for name in CLASSES])
+    dense_loss = -(weight * (dense * logits.log_softmax(-1)).sum(-1)).mean()
     value_loss = (F.smooth_l1_loss(guess, values, reduction="none", beta=0.2) * mask).sum() / mask.sum()
     choice_loss = torch.stack([F.cross_entropy(a, choices[:, k]) for k, a in enumerate(choice_logits)]).mean()
-    return 2.0 * dense_loss + 4.0 * value_loss + choice_loss, (dense_loss, value_loss, choice_loss)
+    return 2.0 * dense_loss + 4.0 * value_loss + 2.0 * choice_loss, (dense_loss, value_loss, choice_loss)
 
 
 @torch.no_grad()

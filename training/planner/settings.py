@@ -30,12 +30,12 @@ class PlannerTrainSettings(BaseModel):
     bfloat16: Literal["auto", "on", "off"] = "auto"
     see_batch: int = Field(64, ge=2)
     see_lr: float = 1e-3
-    scenes_per_step: int = Field(10, ge=1)
-    dreams_per_scene: int = Field(4, ge=1)
-    extra_scenes: int = Field(16, ge=0)  # a step, only to be looked at
+    scenes_per_step: int = Field(16, ge=1)
+    dreams_per_scene: int = Field(2, ge=1)
+    extra_scenes: int = Field(56, ge=0)  # a step, only to be looked at
     driven_share: float = Field(0.4, ge=0, le=1)  # of scenes, taken from expert driving
     lr: float = 1e-3
-    vision_lr: float = 6e-4
+    vision_lr: float = 1e-3
     see_weight: float = 0.5  # of the dense loss while words are learned
     path_value_weight: float = 2.0  # of the headings' regression
     plan_weight: float = 1.5
