@@ -13,7 +13,7 @@ from pydantic import ValidationError  # noqa: E402
 from bridge.messages import VehicleProfile  # noqa: E402
 from controller.observation import make_observation  # noqa: E402
 from controller.onnx_policy import OnnxPolicy  # noqa: E402
-from training.controller.export import ExportError, compare_open_loop, export_bundle  # noqa: E402
+from training.controller.export import ExportError, compare_closed_loop, compare_open_loop, export_bundle  # noqa: E402
 from training.controller.meanflow import meanflow_loss, sample_noise, sample_times  # noqa: E402
 from training.controller.network import FlowController  # noqa: E402
 from training.controller.settings import PRESET, TrainControllerSettings, load_settings  # noqa: E402
@@ -56,6 +56,11 @@ def test_bundle_loads_on_the_car_and_equals_torch(trained, tmp_path):
     image = np.full((120, 160, 3), 90, np.uint8)
     observation = make_observation(image, _ego(), VehicleProfile(), None, path_valid=False)
     assert policy.act(observation).actions.shape == (50, 2)
+
+
+def test_bundle_drives_like_torch(trained, tmp_path):
+    bundle = export_bundle(trained / "policy.safetensors", tmp_path / "flow.onnx")
+    assert compare_closed_loop(trained / "policy.safetensors", bundle, seconds=0.7) < 1e-3
 
 
 def _ego():

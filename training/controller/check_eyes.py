@@ -7,11 +7,12 @@ what is compared is what the policies see, not how the supervisor saves them. Kn
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
+import typer
 
 from bridge.messages import EgoState, Plan, VehicleProfile
 from bridge.planning import Instruction
@@ -201,16 +202,15 @@ def check(policy: Policy, profile: VehicleProfile, count: int = 40) -> dict:
     }
 
 
-def main() -> None:
-    """Compare policies from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("policies", nargs="*", default=["pursuit", "flow"])
-    parser.add_argument("--count", type=int, default=40)
-    arguments = parser.parse_args()
+def main(
+    policies: Annotated[list[str] | None, typer.Argument(help="pursuit, flow or paths of bundles.")] = None,
+    count: Annotated[int, typer.Option(help="Cases of the silence check; the others have fewer.")] = 40,
+) -> None:
+    """Compare policies: one line of JSON for each."""
     profile = VehicleProfile()
-    for name in arguments.policies:
-        print(name, json.dumps(check(load_policy(name, profile), profile, arguments.count)), flush=True)
+    for name in policies or ["pursuit", "flow"]:
+        typer.echo(json.dumps({"policy": name, **check(load_policy(name, profile), profile, count)}))
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)
