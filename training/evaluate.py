@@ -45,7 +45,9 @@ class EvaluationError(ValueError):
 
 class EvaluateSettings(BaseModel):
     """What to evaluate. `track`: "random" or racetrack files. `delay_ms`: the planner's whole answer time, or
-    "measured". `phrasings`: scenario -> texts that replace the built-in commands. `episodes` is the total."""
+    "measured". `phrasings`: scenario -> texts that replace the built-in commands. `episodes` is the total. `randomize`:
+    strength of the world's randomisation of look, camera and physics, 0 nominal, 1 as hard as training at its hardest
+    (where some pictures hardly show the lines)."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -59,7 +61,7 @@ class EvaluateSettings(BaseModel):
     phrasings: dict[str, list[str]] | None = None
     episodes: int = Field(default=60, ge=1)
     seed: int = 0
-    randomize: float = Field(default=1.0, ge=0.0, le=1.0)
+    randomize: float = Field(default=0.5, ge=0.0, le=1.0)
 
 
 @dataclass
@@ -276,8 +278,8 @@ def _answer(batch, asked, backend, delay_s, tick, on_plan) -> None:
         if outcome.plan is None:
             episode.unsent += 1
             continue
-        # An episode begins in mid-drive, so the plan for its very first frame is there with the next tick.
-        episode.pending.append((tick + delay_ticks if tick else 1, outcome.plan))
+        # An episode begins in mid-drive, so the plan for its very first frame is there at once.
+        episode.pending.append((tick + delay_ticks if tick else 0, outcome.plan))
         episode.plans += 1
 
 
@@ -286,6 +288,8 @@ def _drive(episode: Episode, observation, i: int, tick: int, now_ns: int, sees: 
     sensors = Sensors(observation["image"][i] if sees else None, _ego(observation, i), now_ns)
     while episode.pending and episode.pending[0][0] <= tick:
         plan = episode.pending.pop(0)[1]
+        if plan.t_capture_ns == now_ns:
+            episode.controller.sense(now_ns, sensors)  # a plan for this very instant
         episode.controller.on_plan(plan, now_ns)
         if plan.verdict is not None:
             episode.last_verdict = (str(plan.verdict.verdict), plan.verdict.reason)
