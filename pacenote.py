@@ -273,6 +273,7 @@ def evaluate(
     no_reprojection: Annotated[bool, typer.Option("--no-reprojection", help="For comparison only.")] = False,
     phrasings: Annotated[Path | None, typer.Option(help="YAML: scenario -> texts for the built-in commands.")] = None,
     episodes: Annotated[int, typer.Option(help="In all, spread evenly.")] = 60,
+    randomize: Annotated[float, typer.Option(help="Strength of random looks, cameras and physics, 0 to 1.")] = 0.5,
     seed: Seed = 0,
     json_file: Json = None,
 ) -> None:
@@ -290,6 +291,7 @@ def evaluate(
         reprojection=not no_reprojection,
         phrasings=phrasings,
         episodes=episodes,
+        randomize=randomize,
         seed=seed,
     )
     _write(json_file, report)
