@@ -34,7 +34,7 @@ from sims.track.roadbank import RoadBank
 from sims.truth import ActorTruth, Truth
 
 MAX_ACTORS = 12
-SHARE_FROM_US = 3000.0  # work of one call, roughly; less is done on the caller's thread
+SHARE_FROM_US = 1000.0  # work of one call, roughly; less is done on the caller's thread
 AHEAD_M, BEHIND_M, AHEAD_STEP_M = 10.0, 0.5, 0.25
 CAR_COLOURS = np.array(
     [[0.75, 0.05, 0.04], [0.05, 0.12, 0.6], [0.8, 0.8, 0.8], [0.05, 0.05, 0.06], [0.05, 0.4, 0.1], [0.9, 0.5, 0.05],
@@ -235,7 +235,7 @@ class TrackVectorEnv(gym.vector.VectorEnv):
         before = state["progress_m"].copy()
         bad_before = state["collision"] | state["off_road"]
         rest = (self._car, self.bank.meta, self.bank.samples, self.actors, self.actor_counts)
-        self._share(lambda a, b: dynamics.step_range(a, b, actions, state, self.physics, *rest), self.num_envs, 0.6)
+        self._share(lambda a, b: dynamics.step_range(a, b, actions, state, self.physics, *rest), self.num_envs, 1.0)
         bad = state["collision"] | state["off_road"]
         reward = state["progress_m"] - before - (bad & ~bad_before)
         terminated = bad if self.terminate_on_infraction else np.zeros(self.num_envs, bool)
@@ -373,6 +373,5 @@ class TrackVectorEnv(gym.vector.VectorEnv):
         return ActorTruth(
             kind=KINDS[o["kind"]], x_m=float(o["x"]), y_m=float(o["y"]), yaw_rad=float(o["yaw"]),
             speed_mps=float(o["v"]), s_ahead_m=ahead, d_m=float(o["d"]), lane=int(road.lane_at(o["s"], o["d"])),
-            length_m=float(o["length"]),
-            width_m=float(o["width"]),
+            length_m=float(o["length"]), width_m=float(o["width"]),
         )  # fmt: skip

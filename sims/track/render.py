@@ -124,7 +124,7 @@ def _floor(look, road, pano, texture, turn, along, across, code, d, x, y, blotch
     height, width = code.shape
     ground = height - len(d)  # the first row of d, x, y and blotch
     columns, turn = np.int32(PANO_COLUMNS - 1), np.int32(turn)
-    scale, spread = look.texture_scale, look.texture
+    scale, spread = look.texture_scale, look.texture * np.float32(1 / 32)
     right, left = np.float32(-road.right), np.float32(road.left)
     where, packed, on_road = np.empty(width, np.int32), np.empty(width, np.int32), np.empty(width, np.float32)
     one, least, thin, zero = np.float32(1.0), np.float32(0.3), np.float32(0.3), np.float32(0.0)
@@ -146,7 +146,7 @@ def _floor(look, road, pano, texture, turn, along, across, code, d, x, y, blotch
         for col in range(width):
             where[col] = ((np.int32(y[at, col] * scale) & 255) << 8) | (np.int32(x[at, col] * scale) & 255)
         for col in range(width):
-            blotch[at, col] = texture[np.uint32(where[col])]
+            blotch[at, col] = np.float32(texture[np.uint32(where[col])])
         for col in range(width):
             fade = spread / (one + thin * (along[row, col] * along[row, col] + across[row, col] * across[row, col]))
             value = max(one + blotch[at, col] * fade, least)
