@@ -188,15 +188,18 @@ def _parse(lines: list[str]) -> Iterator[dict]:
 
 
 def _joined(folder: Path) -> list[dict]:
-    """The car's plans with what the planner noted of them, and what the planner made and the car never saw."""
-    told = {(e.get("session_id"), e.get("seq")): e for e in read_lines(folder / "planner.jsonl")}
+    """The car's plans with what the planner noted of them, and what the planner made and the car never saw (refused by
+    the guard, failed, or lost on the way)."""
+    noted = read_lines(folder / "planner.jsonl")
+    sent = {(e.get("session_id"), e["seq"]): e for e in noted if e.get("seq") is not None}
     plans = []
     for entry in read_lines(folder / "plans.jsonl"):
-        extra = told.pop((entry.get("session_id"), entry.get("seq")), {})
+        extra = sent.pop((entry.get("session_id"), entry.get("seq")), {})
         plans.append({**extra, **{k: v for k, v in entry.items() if v is not None or k not in extra}})
-    if not told:
+    unseen = [*sent.values(), *(e for e in noted if e.get("seq") is None)]
+    if not unseen:
         return plans
-    plans += [{"age_on_arrival_s": None, **e} for e in told.values()]
+    plans += [{"age_on_arrival_s": None, **e} for e in unseen]
     return sorted(plans, key=lambda e: (e.get("frame") or {}).get("seq", 0))
 
 

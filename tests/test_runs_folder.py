@@ -65,17 +65,18 @@ def test_planner_lines_are_joined_by_session_and_seq(tmp_path):
     writer = write_run(folder, finish=False)
     lines = [
         {"session_id": "s1", "seq": 1, "prompt": "P", "raw": "R", "guard": "ok", "frame": {"seq": 3}},
-        {"session_id": "s1", "seq": None, "prompt": "Q", "guard": "too fast", "frame": {"seq": 4}},
+        {"session_id": "s1", "seq": None, "prompt": "Q", "guard": ["too fast"], "frame": {"seq": 4}},
+        {"session_id": "s1", "seq": None, "prompt": "T", "guard": ["too fast"], "frame": {"seq": 4}},
         {"session_id": "other", "seq": 2, "prompt": "X", "frame": {"seq": 5}},
     ]
     (folder / "planner.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     before = Run(folder).plans()
     writer.finish()
     after = Run(folder).plans()
-    assert before == after and len(after) == 5 and not (folder / "planner.jsonl").exists()
+    assert before == after and len(after) == 6 and not (folder / "planner.jsonl").exists()
     joined = next(p for p in after if p["seq"] == 1)
     assert joined["prompt"] == "P" and joined["age_on_arrival_s"] == 1.4
-    assert [p["prompt"] for p in after if p["age_on_arrival_s"] is None] == ["Q", "X"]
+    assert [p["prompt"] for p in after if p["age_on_arrival_s"] is None] == ["Q", "T", "X"]
 
 
 def test_a_folder_with_a_run_is_not_overwritten(tmp_path):

@@ -159,9 +159,36 @@ class Operator(threading.Thread):
                     return
 
 
-def _await(event: threading.Event, car: CarProcess, planner: PlannerProcess, timeout_s: float, what: str) -> None:
+class UnsentPlans:
+    """Tells of answers that were not sent (refused by the guard, or failed), from the planner's own lines."""
+
+    def __init__(self, path: Path, narrator: Narrator):
+        self._path, self._narrator = path, narrator
+        self._offset = 0
+        self._told = ""
+
+    def look(self) -> None:
+        """Read what is new; the same reason is told once in a row."""
+        if not self._path.is_file():
+            return
+        with open(self._path, "rb") as file:
+            file.seek(self._offset)
+            lines = file.read().split(b"\n")
+        self._offset += sum(len(line) + 1 for line in lines[:-1])
+        for line in lines[:-1]:
+            entry = json.loads(line)
+            why = entry.get("error") or "; ".join(entry.get("guard") or ())
+            if why and why != self._told:
+                self._narrator.event("no plan sent", why=why)
+            self._told = why
+
+
+def _await(
+    event: threading.Event, car: CarProcess, planner: PlannerProcess, unsent: UnsentPlans, timeout_s: float, what: str
+) -> None:
     deadline_s = time.monotonic() + timeout_s
     while not event.wait(0.1):
+        unsent.look()
         if car.ended.is_set() and not event.is_set():
             raise ProcessError(f"the car process ended ({what}):\n" + "\n".join(car.tail))
         if not planner.alive:
@@ -196,11 +223,12 @@ def drive(settings: DriveSettings, run: Path | None = None, *, keep_frames: bool
 def _drive_with(settings, writer: RunWriter, narrator: Narrator, planner: PlannerProcess) -> tuple[dict, dict]:
     car = CarProcess(settings, writer.folder, planner.endpoint, narrator, writer)
     operator = Operator(settings, planner.endpoint, narrator)
+    unsent = UnsentPlans(writer.folder / "planner.jsonl", narrator)
     try:
-        _await(car.driving, car, planner, CAR_START_TIMEOUT_S, "the car did not start to drive")
+        _await(car.driving, car, planner, unsent, CAR_START_TIMEOUT_S, "the car did not start to drive")
         narrator.event("driving", road=car.world.get("road"))
         operator.start()
-        _await(car.ended, car, planner, settings.seconds + GRACE_S, "the drive did not end")
+        _await(car.ended, car, planner, unsent, settings.seconds + GRACE_S, "the drive did not end")
     except LinkError as error:
         raise ProcessError(str(error)) from error
     finally:
