@@ -90,7 +90,7 @@ def panorama_bank() -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def floor_texture() -> np.ndarray:
-    """(256, 256) int8 of blotches, mean 0, spread about 32; repeats seamlessly. Small, so that it stays in the cache."""
+    """(256, 256) int8 of blotches, mean 0, spread about 32, seamless. Small, so that it stays in the cache."""
     rng = np.random.default_rng(271)
     total = np.zeros((256, 256))
     for passes, weight in ((2, 0.5), (20, 0.8), (120, 1.0)):
