@@ -54,8 +54,8 @@ class DrivenSource:
         profile: VehicleProfile,
         *,
         evaluation: bool = False,
-        envs: int = 24,
-        roads: int = 36,
+        envs: int = 64,
+        roads: int = 160,
         look_shares: tuple[float, float] = LOOK_SHARES,
     ):
         self.rng = np.random.default_rng(seed)
@@ -75,7 +75,7 @@ class DrivenSource:
 
     def take(self, count: int) -> list[Scene]:
         """`count` scenes, drawn at random from the latest ones."""
-        while len(self.ready) < 4 * self.count:
+        while len(self.ready) < max(3 * self.count, 2 * count):
             self._cycle()
         picks = self.rng.permutation(len(self.ready))[:count]
         taken = [self.ready[k] for k in picks]

@@ -134,12 +134,16 @@ def make_lessons(spec: FeedSpec) -> Iterator[Lesson]:
     encoder = None
     if spec.tokenizer is not None:
         encoder = PairEncoder(load_tokenizer(spec.tokenizer), spec.text_tokens, spec.path_weight, spec.plan_weight)
-    driven = round(spec.scenes * spec.driven_share)
-    source = SceneSource(spec.seed, spec.scenes - driven + spec.extra, profile, evaluation=spec.evaluation)
-    scenes = source.scenes
-    if driven:
-        drive = DrivenSource(spec.seed + 2, profile, evaluation=spec.evaluation)
-        scenes = lambda: [*drive.take(driven), *source.scenes()]  # noqa: E731
+    whole = spec.scenes + spec.extra
+    driven = round(whole * spec.driven_share)
+    placed = SceneSource(spec.seed, whole - driven, profile, evaluation=spec.evaluation) if driven < whole else None
+    drive = DrivenSource(spec.seed + 2, profile, evaluation=spec.evaluation) if driven else None
+    mixer = np.random.default_rng(spec.seed + 3)
+
+    def scenes() -> list[Scene]:
+        drawn = [*(drive.take(driven) if drive else ()), *(placed.scenes() if placed else ())]
+        return [drawn[k] for k in mixer.permutation(whole)]
+
     return lessons(scenes, profile, encoder, spec.per_scene, spec.extra, spec.seed + 1, spec.dream_texts)
 
 

@@ -26,7 +26,7 @@ FRAME_GAP_S = (0.1, 0.6)
 SINGLE_SHARE = 0.15
 NOSE_M = 0.51  # from the rear axle to the centre of a car that the front bumper touches
 LOOKS = (Randomization.at(0.5), Randomization.at(1.0))  # as in `pacenote drive` and in `pacenote evaluate`
-LOOK_SHARES = (0.45, 0.55)
+LOOK_SHARES = (0.75, 0.25)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class PlannerTrainSettings(BaseModel):
     scenes_per_step: int = Field(16, ge=1)
     dreams_per_scene: int = Field(2, ge=1)
     extra_scenes: int = Field(56, ge=0)  # a step, only to be looked at
-    driven_share: float = Field(0.4, ge=0, le=1)  # of scenes, taken from expert driving
+    driven_share: float = Field(0.65, ge=0, le=1)  # of scenes, taken from expert driving
     lr: float = 1e-3
     vision_lr: float = 1e-3
     see_weight: float = 0.5  # of the dense loss while words are learned
