@@ -198,6 +198,8 @@ class PlannerTrainer:
                 if now - last_check > 60 * self.settings.evaluate_every_minutes:
                     self._check(name, evaluation)
                     last_check = time.monotonic()
+            if count:
+                self.log.row(name, self.state, {k: v / count for k, v in sums.items()})
             self._check(name, evaluation)
         finally:
             feed.close()
