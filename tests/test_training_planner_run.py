@@ -1,4 +1,4 @@
-"""A very short run of the whole training leaves a folder that serves; it can be resumed; an adapter can be put on it."""
+"""A very short run of the whole training leaves a folder that serves; it can be resumed; an adapter fits on it."""
 
 import json
 
