@@ -23,6 +23,7 @@ HEADWAY_S = 1.3
 FASTER, SLOWER = 1.4, 0.6  # times the cruise speed
 SPEED_DONE_S = 3.0  # age at which a speed command counts as carried out
 GAP_BEHIND_M, GAP_AHEAD_M = 0.7, 1.2  # free space that a lane change needs
+TO_PASS_M = 4.0  # a car that is being overtaken may still be this far ahead
 BEYOND_LEAD_M = 2.4  # an overtaking needs the other lane free up to this far beyond the lead
 NEAR_CENTER = 0.15  # lane widths
 SIDE_MARGIN_M = 0.06
@@ -219,7 +220,7 @@ def _to_pass(scene: _Scene) -> ActorTruth | None:
     """The nearest actor of the start lane that is not yet a car length behind."""
     clear = scene.profile.length_m * 1.3
     left = [a for a in scene.truth.actors if a.lane == scene.start_lane]
-    left = [a for a in left if scene.gap_behind(a) < clear and scene.gap_ahead(a) < 1.0]
+    left = [a for a in left if scene.gap_behind(a) < clear and scene.gap_ahead(a) < TO_PASS_M]
     return min(left, key=lambda a: a.s_ahead_m, default=None)
 
 
