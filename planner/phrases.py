@@ -125,7 +125,8 @@ ENGLISH: dict[str, tuple[str, ...]] = {
     "change_right": _change_en("right"),
     "keep_left": _keep_en("left"),
     "keep_right": _keep_en("right"),
-    "overtake_left": _overtake_en("left"),
+    # Without a side: the left, as road traffic has it.
+    "overtake_left": (*_overtake_en("left"), f"(overtake|pass|get past|get ahead of) (it|{_THAT_CAR_EN}|)"),
     "overtake_right": _overtake_en("right"),
     "follow_vehicle": (
         f"(follow|tail|trail|shadow|chase|go after|drive behind|stay behind|keep behind|remain behind|track) {_THAT_CAR_EN}",
@@ -205,7 +206,7 @@ CHINESE: dict[str, tuple[str, ...]] = {
     "change_right": _lane_words_zh("右"),
     "keep_left": _keep_words_zh("左"),
     "keep_right": _keep_words_zh("右"),
-    "overtake_left": _overtake_words_zh("左"),
+    "overtake_left": (*_overtake_words_zh("左"), f"(超车|超过{_CAR_ZH}|超过去)"),
     "overtake_right": _overtake_words_zh("右"),
     "follow_vehicle": (f"(跟|跟着|跟随|跟住|尾随){_CAR_ZH}(走|开|行驶|)", f"(保持|开|走)在{_CAR_ZH}(后面|之后)", f"与{_CAR_ZH}保持(车距|距离)", "(跟着|跟住|跟随)(前车|前面的车|前方车辆)"),
     "avoid_obstacle": (f"(避开|绕开|绕过|躲开|避让|躲避)(前面的|前方的|前方|)(那个|){_THING_ZH}", f"(前面|前方)有{_THING_ZH}(，|)(绕过去|绕开|避开|小心|)", f"(别|不要)(撞|碰)(到|上)(那个|){_THING_ZH}"),
