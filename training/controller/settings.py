@@ -42,7 +42,7 @@ class TrainControllerSettings(_Settings):
     threads: Annotated[int, Field(ge=1)] = 1
     bfloat16: bool = True  # for the convolutions; twice as fast where the CPU has the instructions, slow where not
     batch: Annotated[int, Field(ge=2)] = 128
-    steps_per_collect: Annotated[int, Field(ge=1)] = 2
+    steps_per_collect: Annotated[int, Field(ge=1)] = 1
     learning_rate: Positive = 1e-3
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-3
     ema: Share = 0.999
