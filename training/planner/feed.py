@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import queue
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -103,10 +104,10 @@ def lessons(
         if encoder is None:
             yield Lesson(pictures_of(batch, profile), None, tuple(dreams))
             continue
-        # What is too long for the fixed shape (a very wordy command) is replaced by its neighbour.
-        for k, dream in enumerate(dreams):
-            if not encoder.fits(dream.prompt, dream.text):
-                dreams[k] = next(d for d, o in zip(dreams, owner) if o == owner[k] and encoder.fits(d.prompt, d.text))
+        # What is too long for the fixed shape (a very wordy command) is dreamt again.
+        for k in range(len(dreams)):
+            while not encoder.fits(dreams[k].prompt, dreams[k].text):
+                dreams[k] = sample_dreams(rng, batch[owner[k]].truth, profile, 1)[0]
         pairs = encoder.collate([(d.prompt, d.text) for d in dreams], owner)
         yield Lesson(pictures_of(batch, profile), pairs, tuple(dreams))
 
@@ -190,7 +191,10 @@ def _serve(spec: FeedSpec, out) -> None:
                 if not multiprocessing.parent_process().is_alive():
                     return  # killed without a word: nobody is left to close this feed
     except Exception as error:  # the consumer cannot see this process
+        traceback.print_exc()
         out.put(f"{type(error).__name__}: {error}")
+        # Lessons still under way are fetched from this process, so it must outlive them.
+        multiprocessing.parent_process().join()
 
 
 def _put(out, lesson: Lesson) -> bool:
