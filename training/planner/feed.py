@@ -36,7 +36,7 @@ class Pictures:
 
     def patches(self, patches_per_picture: int) -> Tensor:
         """(n, patches, pixels) float32."""
-        return pixel_values(self.frames).view(len(self.frames), patches_per_picture, -1)
+        return pixel_values(self.frames, marks=True).view(len(self.frames), patches_per_picture, -1)
 
 
 def pictures_of(scenes: list[Scene], profile: VehicleProfile) -> Pictures:

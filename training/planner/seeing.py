@@ -35,6 +35,7 @@ CHOICES = {
     "actor_1": 1 + len(KINDS),
     "actor_2": 1 + len(KINDS),
 }
+READINGS = REGRESSIONS + sum(CHOICES.values())
 
 
 def seeing_targets(truth: Truth, profile: VehicleProfile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -105,9 +106,9 @@ class SeeingHeads(nn.Module):
             nn.Flatten(1),
             nn.Linear(64 * IMAGE_TOKENS, hidden),
             nn.GELU(),
-            nn.Linear(hidden, REGRESSIONS + sum(CHOICES.values())),
+            nn.Linear(hidden, READINGS),
         )
-        self.glance = nn.Linear(width, REGRESSIONS + sum(CHOICES.values()))
+        self.glance = nn.Linear(width, READINGS)
 
     def look(self, tokens: Tensor) -> Tensor:
         """Dense logits (B, patches, classes)."""
@@ -116,7 +117,19 @@ class SeeingHeads(nn.Module):
     def read(self, tokens: Tensor) -> tuple[tuple[Tensor, list[Tensor]], ...]:
         """Regressions (B, REGRESSIONS) and choice logits: of the strong head, and at a glance."""
         outs = self.trunk(tokens), self.glance(tokens.mean(dim=1))
-        return tuple((o[:, :REGRESSIONS], list(o[:, REGRESSIONS:].split(list(CHOICES.values()), dim=1))) for o in outs)
+        return tuple(split_reading(out) for out in outs)
+
+
+def split_reading(out: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Regressions and choice logits from the READINGS outputs of a head."""
+    return out[:, :REGRESSIONS], list(out[:, REGRESSIONS:].split(list(CHOICES.values()), dim=1))
+
+
+def reading_loss(guess: Tensor, choice_logits: list[Tensor], values: Tensor, mask: Tensor, choices: Tensor):
+    """(loss of the regressions, loss of the choices)."""
+    error = F.smooth_l1_loss(guess, values, reduction="none", beta=0.2) * mask
+    wrong = [F.cross_entropy(a, choices[:, k]) for k, a in enumerate(choice_logits)]
+    return error.sum() / mask.sum(), torch.stack(wrong).mean()
 
 
 def seeing_loss(heads: SeeingHeads, tokens: Tensor, dense: Tensor, values: Tensor, mask: Tensor, choices: Tensor):
@@ -127,10 +140,8 @@ def seeing_loss(heads: SeeingHeads, tokens: Tensor, dense: Tensor, values: Tenso
     value_loss, choice_loss = torch.zeros(()), torch.zeros(())
     readings = heads.read(tokens)
     for guess, choice_logits in readings:
-        error = F.smooth_l1_loss(guess, values, reduction="none", beta=0.2) * mask
-        value_loss = value_loss + error.sum() / mask.sum() / len(readings)
-        wrong = [F.cross_entropy(a, choices[:, k]) for k, a in enumerate(choice_logits)]
-        choice_loss = choice_loss + torch.stack(wrong).mean() / len(readings)
+        value, choice = reading_loss(guess, choice_logits, values, mask, choices)
+        value_loss, choice_loss = value_loss + value / len(readings), choice_loss + choice / len(readings)
     return 2.0 * dense_loss + 4.0 * value_loss + 2.0 * choice_loss, (dense_loss, value_loss, choice_loss)
 
 

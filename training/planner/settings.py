@@ -38,6 +38,8 @@ class PlannerTrainSettings(BaseModel):
     vision_lr: float = 1e-3
     see_weight: float = 0.5  # of the dense loss while words are learned
     path_value_weight: float = 2.0  # of the headings' regression
+    facts_weight: float = 0.5  # of reading the picture where the answer begins
+    disturbed_share: float = Field(0.7, ge=0, le=1)  # of answers that are taught after wrong headings
     plan_weight: float = 1.5
     path_weight: float = 1.5
     weight_decay: float = 0.02

@@ -32,7 +32,14 @@ from training.planner.fastpath import TextPath, VisionPath
 from training.planner.feed import Feed, FeedSpec, Lesson, Pictures, make_lessons
 from training.planner.scenes import SceneSource
 from training.planner.score import score_answers
-from training.planner.seeing import SeeingHeads, seeing_loss, seeing_scores
+from training.planner.seeing import (
+    READINGS,
+    SeeingHeads,
+    reading_loss,
+    seeing_loss,
+    seeing_scores,
+    split_reading,
+)
 from training.planner.settings import PlannerTrainSettings, load_settings
 from training.planner.state import TrainState, load_state, save_state
 from training.planner.tokens import DECIMAL, HEADING, Batch, PairEncoder, smooth_number_embeddings
@@ -68,8 +75,12 @@ class Learner(nn.Module):
         self.heads = SeeingHeads(width, len(CLASSES))
         # Reads all headings where the first one is about to be written: geometry reaches the text model as a number.
         self.path_head = nn.Linear(width, SEGMENTS)
+        # Reads everything there is to see where the answer is about to begin: the same for the facts.
+        self.fact_head = nn.Linear(width, READINGS)
         values = [math.radians(encoder.heading_of.get(i, 0)) for i in range(model.config.text_config.vocab_size)]
         self.register_buffer("angle_of", torch.tensor(values), persistent=False)
+        tokens = {degrees: token for token, degrees in encoder.heading_of.items()}
+        self.register_buffer("token_of", torch.tensor([tokens[d] for d in range(-180, 181)]), persistent=False)
         visual = VisionPath(model.model.visual, HEIGHT_PX, WIDTH_PX, dtype)
         text = TextPath(model.model.language_model, dtype, per_scene)
         self.encoder, self.per_scene, self.dtype, self.angles = encoder, per_scene, dtype, text.angles
@@ -85,15 +96,38 @@ class Learner(nn.Module):
         logits = (hidden @ table.to(hidden.dtype).T).float()
         return -(targets * logits.log_softmax(-1)).sum(-1)
 
-    def speak(self, tokens: Tensor, pairs: Batch) -> Tensor:
-        """Hidden states (n, width) that predict the answer tokens of `pairs`."""
+    def speak(self, tokens: Tensor, pairs: Batch, disturbed: float = 0.0) -> Tensor:
+        """Hidden states (n, width) that predict the answer tokens of `pairs`. `disturbed`: share of the answers whose
+        earlier headings are given wrongly."""
+        ids = self.disturb(pairs, disturbed) if disturbed else pairs.ids
         cut, every = self.encoder.prefix, self.per_scene
         embed = self.model.model.language_model.embed_tokens
-        first = embed(pairs.ids[::every, :cut])
+        first = embed(ids[::every, :cut])
         first = first.masked_scatter(pairs.image_at[::every, :cut, None], tokens[: len(first)].flatten(0, 1))
         angles = self.angles(pairs.positions[:, ::every, :cut]), self.angles(pairs.positions[:, :, cut:])
-        hidden = self._paths[1](first, embed(pairs.ids[:, cut:]), *angles)
+        hidden = self._paths[1](first, embed(ids[:, cut:]), *angles)
         return hidden[pairs.rows, pairs.columns - cut]
+
+    def disturb(self, pairs: Batch, share: float) -> Tensor:
+        """Token ids with the path's headings off by some degrees in a `share` of the answers. With right ones before it
+        the next heading follows from those alone; when it writes itself, the model then drives the average road."""
+        at = pairs.kinds == HEADING
+        degrees = torch.rad2deg(self.angle_of[pairs.targets[at]]).view(-1, SEGMENTS)
+        grow = torch.arange(1, SEGMENTS + 1) / SEGMENTS
+        noise = 25.0 * torch.randn(len(degrees), 1) * grow + 5.0 * torch.randn(degrees.shape)
+        noise = noise * (torch.rand(len(degrees), 1) < share)
+        wrong = (degrees + noise).round().clamp(-180, 180).long().flatten()
+        ids = pairs.ids.clone()
+        ids[pairs.rows[at], pairs.columns[at] + 1] = self.token_of[wrong + 180]
+        return ids
+
+    def facts_loss(self, hidden: Tensor, pairs: Batch, pictures: Pictures) -> Tensor:
+        """Loss of reading the picture from the hidden states that precede the answers."""
+        begins = torch.cat([torch.ones(1, dtype=torch.bool), pairs.rows[1:] != pairs.rows[:-1]])
+        reading = split_reading(self.fact_head(hidden[begins].float()))
+        which = pairs.picture
+        value, choice = reading_loss(*reading, pictures.values[which], pictures.mask[which], pictures.choices[which])
+        return 4.0 * value + 2.0 * choice
 
     def path_loss(self, hidden: Tensor, pairs: Batch) -> Tensor:
         """Regression of the headings (rad) from the hidden states that precede them."""
@@ -221,6 +255,7 @@ class PlannerTrainer:
         groups = [{"params": vision, "peak": s.see_lr if name == "see" else s.vision_lr}]
         if name == "speak":
             text = [*model.model.language_model.parameters(), *self.learner.path_head.parameters()]
+            text += self.learner.fact_head.parameters()
             groups.append({"params": text, "peak": s.lr})
         self.optimizer = torch.optim.AdamW(groups, lr=s.lr, betas=(0.9, 0.97), weight_decay=s.weight_decay, fused=True)
 
@@ -266,19 +301,22 @@ class PlannerTrainer:
     def _speak_step(self, lesson: Lesson) -> dict[str, float]:
         tokens = self.learner.look(lesson.pictures)
         pairs = lesson.pairs
-        hidden = self.learner.speak(tokens, pairs)
+        hidden = self.learner.speak(tokens, pairs, self.settings.disturbed_share)
         losses = self._token_losses(hidden, pairs)
         words = (losses * pairs.weights).sum() / pairs.weights.sum()
         losses = losses.detach()
         seeing, _ = self._seeing(tokens, lesson.pictures)
         path_value = self.learner.path_loss(hidden, pairs)
-        self._apply(words + self.settings.see_weight * seeing + self.settings.path_value_weight * path_value)
+        facts = self.learner.facts_loss(hidden, pairs, lesson.pictures)
+        s = self.settings
+        self._apply(words + s.see_weight * seeing + s.path_value_weight * path_value + s.facts_weight * facts)
         path = pairs.kinds == HEADING
         return {
             "loss": float(words.detach()),
             "seeing": float(seeing.detach()),
             "path": float(losses[path].mean()),
             "path_value": float(path_value.detach()),
+            "facts": float(facts.detach()),
             "numbers": float(losses[pairs.kinds == DECIMAL].mean()),
             "words": float(losses[pairs.kinds == 0].mean()),
         }
