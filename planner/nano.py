@@ -127,6 +127,7 @@ def build_config(tokenizer: PreTrainedTokenizerFast, *, text_layers: int = 5, vi
         eos_token_id=ids["<|im_end|>"],
         pad_token_id=ids["<|endoftext|>"],
         tie_word_embeddings=True,
+        position_marks=True,  # ours: see planner.frames.position_marks
     )
 
 

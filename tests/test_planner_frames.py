@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from planner.backends.model_inputs import _has_marks
 from planner.frames import GRID_THW, PATCHES, WIDTH_PX, pair_values, pixel_values, resize_frame
 
 
@@ -65,3 +66,27 @@ def test_no_frame_is_refused():
 def test_a_frame_of_the_right_size_is_left_alone():
     image = _image(0, (112, WIDTH_PX, 3))
     assert resize_frame(image) is image
+
+
+def test_marks_tell_every_patch_its_place_and_spare_the_rest_of_the_picture():
+    plain = pair_values([_image(3)])
+    marked = pair_values([_image(3)], marks=True)
+    changed = (plain != marked).reshape(PATCHES, 3, 2, 14, 14).any(dim=(0, 1, 2))
+    assert changed[:2, :2].all() and changed.sum() == 4
+    marks = marked.reshape(PATCHES, 3, 2, 14, 14)[..., :2, :2].reshape(PATCHES, -1)
+    assert len(torch.unique(marks, dim=0)) == PATCHES
+    assert torch.equal(
+        marks, pair_values([_image(4)], marks=True).reshape(PATCHES, 3, 2, 14, 14)[..., :2, :2].reshape(PATCHES, -1)
+    )
+
+
+def _marks_of(values):
+    return values.reshape(PATCHES, 3, 2, 14, 14)[..., :2, :2].reshape(PATCHES, -1)
+
+
+def test_only_a_model_that_was_trained_with_marks_gets_them(tmp_path):
+    assert not _has_marks(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2_vl"}')
+    assert not _has_marks(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2_vl", "position_marks": true}')
+    assert _has_marks(tmp_path)

@@ -26,6 +26,7 @@ class PairInputs:
         self._system = system
         self._image_id = tokenizer.convert_tokens_to_ids("<|image_pad|>")
         self._pixels = _pixel_range(Path(folder))
+        self._marks = _has_marks(Path(folder))
 
     def __call__(self, requests: Sequence[PlanRequest], prompts: Sequence[str]) -> dict[str, torch.Tensor]:
         """Left-padded input tensors for the model's forward. Raises ValueError for frames that are not images."""
@@ -35,7 +36,7 @@ class PairInputs:
             texts, padding=True, padding_side="left", add_special_tokens=False, return_tensors="pt"
         )
         ids = encoded["input_ids"]
-        values = [pair_values(r.images, g) for r, g in zip(requests, grids, strict=True)]
+        values = [pair_values(r.images, g, marks=self._marks) for r, g in zip(requests, grids, strict=True)]
         return {
             "input_ids": ids,
             "attention_mask": encoded["attention_mask"],
@@ -71,6 +72,12 @@ class ProcessorInputs:
         ]
         images = [[Image.fromarray(request.images[-1])] for request in requests]
         return dict(self._processor(text=texts, images=images, padding=True, return_tensors="pt"))
+
+
+def _has_marks(folder: Path) -> bool:
+    """Whether the model was trained with position marks; its own configuration says so."""
+    path = folder / "config.json"
+    return path.exists() and bool(json.loads(path.read_text()).get("position_marks"))
 
 
 def _pixel_range(folder: Path) -> tuple[int, int]:
