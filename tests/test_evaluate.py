@@ -8,8 +8,10 @@ import pytest
 from bridge.messages import VehicleProfile
 from bridge.planning import PlanError
 from planner.phrasebook import understand
+from planner.session import TTL_S
 from sims.expert import ExpertBackend
 from training.evaluate import (
+    TICK_HZ,
     EvaluateSettings,
     EvaluationError,
     build_scenarios,
@@ -123,3 +125,36 @@ def test_summary_weighs_infractions():
     summary = summarise(entries)
     assert summary["success_rate"] == 0.5 and summary["collisions"] == 1
     assert summary["driving_score"] == pytest.approx(65.0)
+
+
+class MortalBackend(ExpertBackend):
+    """The expert, dead from one tick to another of the car's own clock."""
+
+    def __init__(self, dead_s):
+        super().__init__(understand)
+        self.dead_s, self.t_s = dead_s, 0.0
+
+    def plan(self, requests):
+        alive = not self.dead_s[0] <= self.t_s < self.dead_s[1]
+        return super().plan(requests) if alive else [PlanError("killed") for _ in requests]
+
+
+@pytest.mark.parametrize("controller", ["pursuit", "flow"])
+def test_planner_killed_at_speed_the_car_stands_in_time_and_drives_on_when_it_is_back(controller):
+    backend = MortalBackend((4.0, 9.0))
+    speeds = {}
+
+    def watch(tick, episode, env, slot):
+        backend.t_s = tick / TICK_HZ
+        truth = env.truth(slot)
+        speeds[backend.t_s] = truth.speed_mps
+        assert not truth.collision and not truth.off_road
+
+    settings = EvaluateSettings(suite="follow_lane", episodes=1, seed=2, controller=controller)
+    entry = evaluate(settings, backend, watch=watch)["episodes"][0]
+    assert speeds[4.0] > 0.8, "was at speed"
+    standing = min(t for t, v in speeds.items() if t > 4.0 and v < 0.05)
+    assert standing <= 4.0 + TTL_S + 1.5
+    assert max(v for t, v in speeds.items() if standing + 0.5 < t < 9.0) < 0.05, "stands until the planner is back"
+    assert max(v for t, v in speeds.items() if t > 9.0) > 0.8, "drives on"
+    assert entry["success"] or "driven" in entry["reason"]
