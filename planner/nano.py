@@ -171,6 +171,8 @@ def save(model: Qwen2VLForConditionalGeneration, tokenizer: PreTrainedTokenizerF
     _patch(
         folder / "tokenizer_config.json", processor_class="Qwen2VLProcessor", tokenizer_class="PreTrainedTokenizerFast"
     )
+    # Whoever loads the folder by its path must know that it was taught the plan grammar and the short prompt.
+    (folder / "pacenote.json").write_text('{"grammar": 1}\n')
 
 
 def _patch(path: Path, **values: str) -> None:

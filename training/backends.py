@@ -35,5 +35,5 @@ def load_backend(name: str, *, threads: int | None = None, model: str | None = N
 
 
 def _speaks_our_grammar(folder: Path) -> bool:
-    """Whether the folder's model was trained on the plan grammar (it says so itself, in its card)."""
-    return folder == NANO or (folder / "pacenote.json").is_file()
+    """Whether the folder's model was trained on the plan grammar (both trainers leave this file)."""
+    return (folder / "pacenote.json").is_file()

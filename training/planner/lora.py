@@ -113,5 +113,6 @@ def train_lora(settings: PlannerTrainSettings) -> Path:
             break
     model.save_pretrained(settings.out)
     tokenizer.save_pretrained(settings.out)
+    (settings.out / "pacenote.json").write_text('{"grammar": 1}\n')
     log.draw()
     return Path(settings.out)
