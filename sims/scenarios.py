@@ -159,10 +159,11 @@ def _change_of_speed(draft: _Draft) -> Scenario:
 
 
 def _target_speed(draft: _Draft) -> Scenario:
-    speeds = [v / 10 for v in range(5, 21) if abs(v / 10 - draft.cruise_mps) > 0.25]
-    speed = float(
-        draft.rng.choice([v for v in speeds if v <= min(2.0 * draft.slowness**2, draft.profile.max_speed_mps)])
-    )
+    fastest = min(2.0 * draft.slowness**2, draft.profile.max_speed_mps)
+    speeds = [v for v in np.arange(5, 21) / 10 if v <= fastest and abs(v - draft.cruise_mps) > 0.25]
+    if not speeds:
+        raise ScenarioError(f"{draft.name}: road {draft.road.name!r} is too slow to ask for another speed")
+    speed = float(draft.rng.choice(speeds))
     top = max(speed, draft.cruise_mps)
     draft.place(draft.any_lane(), top, draft.t_command_s * draft.cruise_mps + 5.0 * speed + 2.0)
     draft.params["speed_mps"] = speed

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from kinematic_world import drive, oval
 
+from sims.random_road import random_road
 from sims.sayings import SAYINGS
 from sims.scenarios import SCENARIOS, ScenarioError, make_scenario, scenarios_for
 
@@ -95,3 +96,17 @@ def test_target_speed_says_the_speed():
     assert s.commands[0].instruction.speed_mps == s.params["speed_mps"]
     assert abs(s.params["speed_mps"] - s.cruise_mps) > 0.2
     assert np.isclose(s.commands[0].t_s, s.params["t_command_s"])
+
+
+def test_a_target_speed_is_found_or_honestly_refused_on_any_road():
+    """Once, a slow road left no speed to choose from and the choice itself failed."""
+    found = 0
+    for seed in range(60):
+        try:
+            scenario = make_scenario("target_speed", random_road(seed), seed)
+        except ScenarioError:
+            continue
+        found += 1
+        assert 0.5 <= scenario.params["speed_mps"] <= 2.0
+        assert abs(scenario.params["speed_mps"] - scenario.cruise_mps) > 0.25
+    assert found > 40
