@@ -64,7 +64,7 @@ class PlanRequest:
 
 @dataclass(frozen=True)
 class PlanAnswer:
-    """A backend's answer. `lane` is the lane that it believes the car is in; `raw` and `prompt` are kept for the log."""
+    """A backend's answer. `lane`: the lane that it believes the car is in; `raw` and `prompt` are kept for the log."""
 
     intent: Intent
     waypoints: tuple[Waypoint, ...]
