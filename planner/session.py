@@ -17,13 +17,15 @@ from planner.guard import check_plan
 
 TTL_S = 2.0
 CRUISE_FRACTION = 0.8  # of the reference speed, until a command has changed it
+REFUSED_FOR_S = 2.0  # a model must refuse for so long; pictures a quarter of a second apart err alike
 _UNTIL_CONFIRMED = {Verdict.DONE: Verdict.ACCEPTED, Verdict.REFUSED: Verdict.WAITING}
 PAIR_MAX_S = 1.0  # an older previous frame tells nothing of motion
 
 
 @dataclass
 class _Order:
-    """The command in force. `ending`: the last answer's verdict, where it ends a command; `accepted`: an answer has
+    """The command in force. `ending`: the last answer's verdict, where it ends a command, said since the command was
+    `ending_age_s` old; `accepted`: an answer has
     said so; `fastest_mps`: greatest speed planned at the first waypoint while it was in force."""
 
     id: str
@@ -31,6 +33,7 @@ class _Order:
     taken_ns: int
     start_lane: int | None = None
     ending: Verdict | None = None
+    ending_age_s: float = 0.0
     accepted: bool = False
     fastest_mps: float = 0.0
 
@@ -48,7 +51,8 @@ class PlannerSession:
 
     `cruise_mps`: the speed kept without a command; by default CRUISE_FRACTION of the profile's reference speed.
     `confirm`: a backend that sees pictures errs now and then, so a verdict that ends a command counts only when the
-    next answer says it again; until then `done` goes out as `accepted` and `refused` as `waiting`.
+    next answer says it again (`refused`: all answers for REFUSED_FOR_S, in which a car ahead may come into sight);
+    until then `done` goes out as `accepted` and `refused` as `waiting`.
     """
 
     def __init__(self, hello: Hello, *, cruise_mps: float | None = None, ttl_s: float = TTL_S, confirm: bool = False):
@@ -128,7 +132,7 @@ class PlannerSession:
         if request.command is not None and answer.verdict is not None:
             said = answer.verdict
             if self._order is not None and self._order.id == request.command.id:
-                said = self._follow_up(self._order, answer)
+                said = self._follow_up(self._order, answer, request.command.age_s)
             verdict = CommandVerdict(command_id=request.command.id, verdict=said, reason=answer.verdict_reason[:2000])
         self._seq += 1
         plan = Plan(
@@ -146,14 +150,13 @@ class PlannerSession:
         )
         return Outcome(plan)
 
-    def _follow_up(self, order: _Order, answer: PlanAnswer) -> Verdict | None:
+    def _follow_up(self, order: _Order, answer: PlanAnswer, age_s: float) -> Verdict | None:
         """Move the command in force on; returns the verdict that goes out."""
         if order.start_lane is None:
             order.start_lane = answer.lane
         order.fastest_mps = max(order.fastest_mps, answer.waypoints[0].v_mps)
         order.accepted |= answer.verdict is Verdict.ACCEPTED
-        confirmed = not self._confirm or order.ending is answer.verdict
-        order.ending = answer.verdict if answer.verdict in _UNTIL_CONFIRMED else None
+        confirmed = self._confirmed(order, answer.verdict, age_s)
         if order.ending is None:
             return answer.verdict
         if not confirmed:
@@ -164,3 +167,13 @@ class PlannerSession:
             self.cruise_mps = order.fastest_mps
         self._order = None
         return order.ending
+
+    def _confirmed(self, order: _Order, verdict: Verdict | None, age_s: float) -> bool:
+        """Note a verdict that would end the command; whether it has been said often enough."""
+        again = order.ending is verdict
+        if not again:
+            order.ending = verdict if verdict in _UNTIL_CONFIRMED else None
+            order.ending_age_s = age_s
+        if not self._confirm:
+            return True
+        return again and (verdict is not Verdict.REFUSED or age_s - order.ending_age_s >= REFUSED_FOR_S)
