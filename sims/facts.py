@@ -7,6 +7,7 @@ The sentences are the training target of the small planner and are checked again
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from bridge.messages import VehicleProfile
 from sims.truth import ActorTruth, Truth
 
 VIEW_M = 6.0
+LEAST_PX = 4.0  # what is narrower in the picture cannot be told from clutter
 VIEW_RAD = math.radians(55.0)
 MOST_ACTORS = 2
 BEND_FROM_M, BEND_TO_M = 0.3, 3.3
@@ -25,21 +27,17 @@ POSITIONS = ("left", "centre", "right")
 
 def visible_facts(truth: Truth, profile: VehicleProfile) -> dict:
     """`lane_count`, `lane`, `position` (one of POSITIONS: thirds of the lane), `bend` (one of BENDS: how far the road
-    turns over the next 3 m) and `actors`: the nearest two ahead within 6 m and 55 degrees, nearest first, each with
-    `kind`, `lane` and `distance_m` (front bumper to its near side, in steps of 0.5 m)."""
+    turns over the next 3 m) and `actors`: the nearest two of `in_sight`, each with `kind`, `lane` and `distance_m`
+    (front bumper to its near side, in steps of 0.5 m)."""
     offset = (truth.d_m - truth.lane_center_d_m(truth.lane)) / truth.lane_width_m
-    seen = sorted(
-        (entry for actor in truth.actors if (entry := _sight(truth, profile, actor)) is not None),
-        key=lambda entry: entry[0],
-    )
     return {
         "lane_count": truth.lane_count,
         "lane": truth.lane,
         "position": "left" if offset > 1 / 6 else "right" if offset < -1 / 6 else "centre",
         "bend": bend_ahead(truth),
         "actors": [
-            {"kind": actor.kind, "lane": actor.lane, "distance_m": round(distance * 2) / 2}
-            for distance, actor in seen[:MOST_ACTORS]
+            {"kind": s.actor.kind, "lane": s.actor.lane, "distance_m": round(s.distance_m * 2) / 2}
+            for s in in_sight(truth, profile)[:MOST_ACTORS]
         ],
     }
 
@@ -52,8 +50,30 @@ def bend_ahead(truth: Truth) -> str:
     return f"{'gently' if abs(turn) < GENTLE_RAD else 'sharply'} {'left' if turn > 0 else 'right'}"
 
 
-def _sight(truth: Truth, profile: VehicleProfile, actor: ActorTruth) -> tuple[float, ActorTruth] | None:
-    """(distance, actor) when the actor is in view."""
+@dataclass(frozen=True)
+class Sight:
+    """An actor in view: `distance_m` from the front bumper to its near side, centre at (x_m, y_m) in the ego frame."""
+
+    distance_m: float
+    x_m: float
+    y_m: float
+    actor: ActorTruth
+
+
+def in_sight(truth: Truth, profile: VehicleProfile) -> list[Sight]:
+    """What the camera can make out of the actors, nearest first: ahead within VIEW_M and 55 degrees, and at least
+    LEAST_PX wide in the picture (a car of 0.2 m up to 4 m away, with the default camera)."""
+    seen = [s for actor in truth.actors if (s := _sight(truth, profile, actor)) and resolved(profile, actor, s)]
+    return sorted(seen, key=lambda sight: sight.distance_m)
+
+
+def resolved(profile: VehicleProfile, actor: ActorTruth, sight: Sight) -> bool:
+    """Whether the picture shows it large enough, in the middle of the picture at least."""
+    pixels_per_rad = profile.camera.width_px / profile.camera.hfov_rad
+    return actor.width_m * pixels_per_rad >= LEAST_PX * sight.distance_m
+
+
+def _sight(truth: Truth, profile: VehicleProfile, actor: ActorTruth) -> Sight | None:
     dx, dy = actor.x_m - truth.x_m, actor.y_m - truth.y_m
     c, s = math.cos(truth.yaw_rad), math.sin(truth.yaw_rad)
     x, y = dx * c + dy * s, dy * c - dx * s
@@ -61,7 +81,14 @@ def _sight(truth: Truth, profile: VehicleProfile, actor: ActorTruth) -> tuple[fl
         return None
     nose = profile.length_m - profile.rear_overhang_m
     distance = max(0.0, math.hypot(x - nose, y) - actor.length_m / 2)
-    return (distance, actor) if distance <= VIEW_M else None
+    return Sight(distance, x, y, actor) if distance <= VIEW_M else None
+
+
+def without_specks(truth: Truth, profile: VehicleProfile) -> Truth:
+    """The truth without the actors ahead that are too small in the picture: what a planner with a camera could know, to
+    be taught by. Those beside and behind stay: they matter, and pass through the picture."""
+    specks = [s.actor for a in truth.actors if (s := _sight(truth, profile, a)) and not resolved(profile, a, s)]
+    return replace(truth, actors=tuple(a for a in truth.actors if a not in specks)) if specks else truth
 
 
 def describe(facts: dict, action: str) -> str:

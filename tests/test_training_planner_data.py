@@ -110,7 +110,7 @@ def test_seeing_loss_falls_on_one_batch(scenes):
     optimizer = torch.optim.Adam(heads.parameters(), 1e-2)
     losses = []
     for _ in range(30):
-        loss, _ = seeing_loss(heads, tokens, p.dense, p.values, p.mask, p.choices)
+        loss, _ = seeing_loss(heads, tokens, p.dense, p.cells, p.values, p.mask, p.choices)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -16,6 +16,7 @@ from planner.grammar import BENDS, REASONS, render_answer
 from planner.phrasebook import sample_phrasing
 from planner.prompt import render_prompt
 from sims.expert import expert_answer
+from sims.facts import without_specks
 from sims.truth import Truth
 
 NO_COMMAND_SHARE = 0.25
@@ -75,7 +76,7 @@ def dream_of(
     language: str | None = None,
 ) -> Dream:
     """The pair for a known situation; the words of the command are drawn from the phrasebook."""
-    answer = expert_answer(truth, profile, instruction, cruise_mps, age_s, start_lane)
+    answer = expert_answer(without_specks(truth, profile), profile, instruction, cruise_mps, age_s, start_lane)
     command = None
     if instruction is not None:
         words = str(sample_phrasing(rng, instruction, language))
@@ -144,7 +145,7 @@ def _dream(rng, truth: Truth, profile: VehicleProfile, instruction: Instruction 
     fresh = rng.random() < 0.35
     age = float(rng.uniform(0.0, 0.5)) if fresh else float(min(rng.exponential(3.5) + 0.3, 15.0))
     start = None if fresh and rng.random() < 0.5 else truth.lane if fresh else _start_lane(rng, truth, instruction)
-    answer = expert_answer(truth, profile, instruction, cruise, age, start)
+    answer = expert_answer(without_specks(truth, profile), profile, instruction, cruise, age, start)
     since = float(rng.exponential(3.0))
     pick = rng.random()
     if fresh or pick < 0.35:

@@ -20,7 +20,7 @@ from planner.frames import pixel_values
 from training.planner.dreams import Dream, dream_of, sample_dreams
 from training.planner.driving import DrivenSource
 from training.planner.scenes import Scene, SceneSource
-from training.planner.seeing import seeing_targets
+from training.planner.seeing import cell_targets, seeing_targets
 from training.planner.tokens import Batch, PairEncoder
 
 
@@ -30,6 +30,7 @@ class Pictures:
 
     frames: Tensor
     dense: Tensor
+    cells: Tensor
     values: Tensor
     mask: Tensor
     choices: Tensor
@@ -46,6 +47,7 @@ def pictures_of(scenes: list[Scene], profile: VehicleProfile) -> Pictures:
     return Pictures(
         stack([s.frames for s in scenes]),
         stack([s.dense for s in scenes]),
+        stack([cell_targets(s.truth, profile, s.dense) for s in scenes]),
         stack(values),
         stack(mask),
         stack(choices).long(),

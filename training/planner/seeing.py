@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bridge.messages import VehicleProfile
-from planner.frames import IMAGE_TOKENS, MERGE
+from bridge.messages import CameraModel, VehicleProfile
+from planner.frames import GRID_THW, IMAGE_TOKENS, MERGE
 from sims.expert_path import lane_path
-from sims.facts import BENDS, POSITIONS, VIEW_M, bend_ahead, visible_facts
+from sims.facts import BENDS, POSITIONS, Sight, bend_ahead, in_sight, visible_facts
 from sims.track.render import CLASSES
 from sims.truth import Truth
 
@@ -36,6 +36,12 @@ CHOICES = {
     "actor_2": 1 + len(KINDS),
 }
 READINGS = REGRESSIONS + sum(CHOICES.values())
+# Of an image token in which an actor is seen: kind (0: nothing), lane; distance / 3 m, speed m/s, lanes to my left.
+CELL_VALUES = 5
+CELL_OUTPUTS = 1 + len(KINDS) + MAX_LANES + 3
+CELL_ACTOR_WEIGHT = 8.0  # against the many tokens without an actor
+SEEN_SHARE = 0.004  # of a patch: about one pixel
+ACTOR_CLASSES = (CLASSES.index("car"), CLASSES.index("cone"))
 
 
 def seeing_targets(truth: Truth, profile: VehicleProfile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -57,12 +63,12 @@ def seeing_targets(truth: Truth, profile: VehicleProfile) -> tuple[np.ndarray, n
     nearest = nearest_by_lane(truth, profile)
     for lane in range(MAX_LANES):
         if lane in nearest:
-            distance, actor = nearest[lane]
-            values[at + 2 * lane : at + 2 * lane + 2] = distance / 3.0, actor.speed_mps
+            sight = nearest[lane]
+            values[at + 2 * lane : at + 2 * lane + 2] = sight.distance_m / 3.0, sight.actor.speed_mps
         else:
             mask[at + 2 * lane : at + 2 * lane + 2] = 0.0
     facts = visible_facts(truth, profile)
-    kinds = [1 + KINDS.index(nearest[k][1].kind) if k in nearest else 0 for k in range(MAX_LANES)]
+    kinds = [1 + KINDS.index(nearest[k].actor.kind) if k in nearest else 0 for k in range(MAX_LANES)]
     choices = np.array(
         [
             min(truth.lane_count, MAX_LANES) - 1,
@@ -75,19 +81,43 @@ def seeing_targets(truth: Truth, profile: VehicleProfile) -> tuple[np.ndarray, n
     return values, mask, choices
 
 
-def nearest_by_lane(truth: Truth, profile: VehicleProfile) -> dict:
-    """lane -> (distance from the front bumper [m], actor) of the nearest actor in view."""
-    found: dict = {}
-    nose = profile.length_m - profile.rear_overhang_m
-    c, s = math.cos(truth.yaw_rad), math.sin(truth.yaw_rad)
-    for actor in truth.actors:
-        dx, dy = actor.x_m - truth.x_m, actor.y_m - truth.y_m
-        x, y = dx * c + dy * s, dy * c - dx * s
-        distance = max(0.0, math.hypot(x - nose, y) - actor.length_m / 2)
-        seen = abs(math.atan2(y, x - profile.camera.x_m)) < math.radians(55.0) and distance <= VIEW_M
-        if seen and (actor.lane not in found or distance < found[actor.lane][0]):
-            found[actor.lane] = (distance, actor)
+def nearest_by_lane(truth: Truth, profile: VehicleProfile) -> dict[int, Sight]:
+    """The nearest actor in sight of each lane."""
+    found: dict[int, Sight] = {}
+    for sight in in_sight(truth, profile):
+        found.setdefault(sight.actor.lane, sight)
     return found
+
+
+def cell_targets(truth: Truth, profile: VehicleProfile, dense: np.ndarray) -> np.ndarray:
+    """(IMAGE_TOKENS, CELL_VALUES) float32: the nearest actor that each image token shows. `dense` (patches, classes)
+    tells where actors are really visible; the nominal camera, which of them it is."""
+    cells = np.zeros((IMAGE_TOKENS, CELL_VALUES), np.float32)
+    visible = dense[:, ACTOR_CLASSES].sum(1).reshape(IMAGE_TOKENS, MERGE**2).max(1) > SEEN_SHARE
+    if not visible.any():
+        return cells
+    rows, columns = GRID_THW[1] // MERGE, GRID_THW[2] // MERGE
+    at = np.stack(np.divmod(np.arange(IMAGE_TOKENS), columns), 1) + 0.5
+    for sight in reversed(in_sight(truth, profile)):
+        actor = sight.actor
+        u, v = _picture_place(profile.camera, sight.x_m, sight.y_m, 0.07)
+        away = np.hypot(*(at - [v * rows, u * columns]).T) + 100.0 * ~visible
+        best = int(away.argmin())
+        if away[best] < 1.5:
+            lane = min(actor.lane, MAX_LANES - 1)
+            kind = 1 + KINDS.index(actor.kind)
+            cells[best] = kind, lane, sight.distance_m / 3.0, actor.speed_mps, actor.lane - truth.lane
+    return cells
+
+
+def _picture_place(camera: CameraModel, x: float, y: float, z: float) -> tuple[float, float]:
+    """(u, v) of a point of the ego frame [m] in shares of the picture's width and height; equidistant fisheye."""
+    dx, dy, dz = x - camera.x_m, y - camera.y_m, z - camera.z_m
+    c, s = math.cos(camera.pitch_rad), math.sin(camera.pitch_rad)
+    forward, up = dx * c - dz * s, dx * s + dz * c
+    off = math.hypot(dy, up)
+    radius = math.atan2(off, forward) * camera.width_px / camera.hfov_rad / max(off, 1e-9)
+    return 0.5 - radius * dy / camera.width_px, 0.5 - radius * up / camera.height_px
 
 
 class SeeingHeads(nn.Module):
@@ -109,6 +139,7 @@ class SeeingHeads(nn.Module):
             nn.Linear(hidden, READINGS),
         )
         self.glance = nn.Linear(width, READINGS)
+        self.cell = nn.Linear(width, CELL_OUTPUTS)
 
     def look(self, tokens: Tensor) -> Tensor:
         """Dense logits (B, patches, classes)."""
@@ -132,8 +163,26 @@ def reading_loss(guess: Tensor, choice_logits: list[Tensor], values: Tensor, mas
     return error.sum() / mask.sum(), torch.stack(wrong).mean()
 
 
-def seeing_loss(heads: SeeingHeads, tokens: Tensor, dense: Tensor, values: Tensor, mask: Tensor, choices: Tensor):
+def cell_loss(out: Tensor, cells: Tensor) -> Tensor:
+    """Loss of telling at each image token which actor it shows. `out` (B, IMAGE_TOKENS, CELL_OUTPUTS), `cells` (B,
+    IMAGE_TOKENS, CELL_VALUES). Local, so that it is learned long before anything that needs the whole picture."""
+    kind_logits, lane_logits, guess = out.split((1 + len(KINDS), MAX_LANES, 3), dim=-1)
+    kind = cells[..., 0].long()
+    there = (kind > 0).float()
+    weight = 1.0 + (CELL_ACTOR_WEIGHT - 1.0) * there
+    kinds = F.cross_entropy(kind_logits.flatten(0, 1), kind.flatten(), reduction="none")
+    lanes = F.cross_entropy(lane_logits.flatten(0, 1), cells[..., 1].long().flatten(), reduction="none")
+    values = F.smooth_l1_loss(guess, cells[..., 2:], reduction="none", beta=0.1).sum(-1)
+    count = there.sum().clamp(min=1.0)
+    seen = (lanes * there.flatten()).sum() + 4.0 * (values * there).sum()
+    return (kinds * weight.flatten()).sum() / weight.sum() + 0.3 * seen / count
+
+
+def seeing_loss(
+    heads: SeeingHeads, tokens: Tensor, dense: Tensor, cells: Tensor, values: Tensor, mask: Tensor, choices: Tensor
+):
     """(loss, parts): `dense` (B, patches, classes) are class shares in the order of the patches."""
+    cell = cell_loss(heads.cell(tokens), cells)
     logits = heads.look(tokens)
     weight = dense @ torch.tensor([CLASS_WEIGHT.get(name, 1.0) for name in CLASSES])
     dense_loss = -(weight * (dense * logits.log_softmax(-1)).sum(-1)).mean()
@@ -142,7 +191,8 @@ def seeing_loss(heads: SeeingHeads, tokens: Tensor, dense: Tensor, values: Tenso
     for guess, choice_logits in readings:
         value, choice = reading_loss(guess, choice_logits, values, mask, choices)
         value_loss, choice_loss = value_loss + value / len(readings), choice_loss + choice / len(readings)
-    return 2.0 * dense_loss + 4.0 * value_loss + 2.0 * choice_loss, (dense_loss, value_loss, choice_loss)
+    loss = 2.0 * dense_loss + 4.0 * value_loss + 2.0 * choice_loss + 2.0 * cell
+    return loss, (dense_loss, value_loss, choice_loss, cell)
 
 
 @torch.no_grad()

@@ -44,7 +44,7 @@ def load_state(folder: Path, learner: nn.Module) -> TrainState:
     with safe_open(path, "pt") as file:
         state = TrainState(**json.loads(file.metadata()["state"]))
     weights = load_file(path)
-    untouched = ("lm_head", "path_head", "heads.glance", "fact_head")
+    untouched = ("lm_head", "path_head", "heads.glance", "heads.cell", "fact_head")
     if state.stage == "see":  # the language model has learned nothing yet, and the tokenizer may be a new one
         weights = {k: v for k, v in weights.items() if "language_model" not in k}
         untouched += ("language_model",)

@@ -273,7 +273,7 @@ class PlannerTrainer:
             per_scene=1 if evaluation else s.dreams_per_scene,
             tokenizer=None if name == "see" else str(self.folder),
             text_tokens=s.text_tokens,
-            driven_share=0.0 if name == "see" else s.driven_share,
+            driven_share=0.5 * s.driven_share if name == "see" else s.driven_share,
             extra=s.extra_scenes if name == "speak" and not evaluation else 0,
             plan_weight=s.plan_weight,
             path_weight=s.path_weight,
@@ -289,14 +289,13 @@ class PlannerTrainer:
 
     def _seeing(self, tokens: Tensor, pictures: Pictures):
         p = pictures
-        return seeing_loss(self.learner.heads, tokens, p.dense, p.values, p.mask, p.choices)
+        return seeing_loss(self.learner.heads, tokens, p.dense, p.cells, p.values, p.mask, p.choices)
 
     def _see_step(self, lesson: Lesson) -> dict[str, float]:
         loss, parts = self._seeing(self.learner.look(lesson.pictures), lesson.pictures)
         self._apply(loss)
-        return dict(
-            zip(("loss", "dense", "values", "choices"), (float(v.detach()) for v in (loss, *parts)), strict=True)
-        )
+        names = ("loss", "dense", "values", "choices", "cells")
+        return {name: float(value.detach()) for name, value in zip(names, (loss, *parts), strict=True)}
 
     def _speak_step(self, lesson: Lesson) -> dict[str, float]:
         tokens = self.learner.look(lesson.pictures)
