@@ -201,6 +201,8 @@ class PlannerIo:
         elif isinstance(event, StopArrived):
             if self._on_stop:
                 self._on_stop(event.stop, event.car_ids)
+            for car_id in event.car_ids:
+                self._end_orders(car_id, "the car was told to stop")
         elif isinstance(event, CarGone):
             self._forget_frame(event.car_id)
             if self._on_gone:
@@ -229,10 +231,19 @@ class PlannerIo:
         else:
             reason = self.link.describe_missing(command.car_id)[:2000]
             ack = CommandAck(id=command.id, accepted=False, reason=reason)
+        if ack.accepted:
+            self._end_orders(command.car_id, "replaced by a newer command")
         order = self._orders[command.id] = _Order(operator, command.car_id, ack)
         if len(self._orders) > _COMMANDS_REMEMBERED:
             self._orders.popitem(last=False)
         return order
+
+    def _end_orders(self, car_id: str, reason: str) -> None:
+        """Tell whoever waits for a verdict on a command that is no longer in force."""
+        for command_id, order in self._orders.items():
+            if order.car_id == car_id and order.ack.accepted:
+                verdict = CommandVerdict(command_id=command_id, verdict=Verdict.REFUSED, reason=reason)
+                self._tell_operator(verdict)
 
     def _empty_outbox(self) -> None:
         while self._outbox:

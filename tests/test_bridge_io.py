@@ -153,6 +153,16 @@ def test_repeated_command_is_taken_in_once(desk, driver, operator):
     assert len(desk.commands) == 1
 
 
+def test_operator_hears_that_a_newer_command_or_a_stop_ended_the_old_one(desk, driver, operator):
+    first = operator.send_command("keep left")
+    second = operator.send_command("keep right")
+    (status,) = operator.verdicts(first.id, 5.0)
+    assert (status.verdict.verdict, status.verdict.reason) == (m.Verdict.REFUSED, "replaced by a newer command")
+    operator.stop("donkey", "enough")
+    (status,) = operator.verdicts(second.id, 5.0)
+    assert (status.verdict.verdict, status.verdict.reason) == (m.Verdict.REFUSED, "the car was told to stop")
+
+
 def test_command_for_a_car_that_is_not_there(desk, driver, operator):
     ack = operator.send_command("stop", "nobody", timeout_s=10.0)
     assert not ack.accepted and "nobody" in ack.reason and "donkey" in ack.reason
