@@ -221,16 +221,22 @@ def _move_actors(e, road, samples, car, actors, count):
 
 
 @njit(cache=True)
-def _step_one(i, action, state, physics, car, meta, samples, actors, counts):
+def step_around(i, state, car, meta, samples, actors, counts):
+    """A world step without the car's own motion, which is done already: traffic, position on the road, contacts."""
     e = state[i]
     road = meta[e.road]
-    steering = min(max(float(action[i, 0]), -1.0), 1.0)
-    acceleration = min(max(float(action[i, 1]), -1.0), 1.0)
-    _move_ego(e, physics[i], car[0], steering, acceleration)
     if counts[i] > 0:
         _move_actors(e, road, samples, car[0], actors[i], counts[i])
     locate(e, road, samples)
     check_contacts(e, road, samples, car[0], actors[i], counts[i])
+
+
+@njit(cache=True)
+def _step_one(i, action, state, physics, car, meta, samples, actors, counts):
+    steering = min(max(float(action[i, 0]), -1.0), 1.0)
+    acceleration = min(max(float(action[i, 1]), -1.0), 1.0)
+    _move_ego(state[i], physics[i], car[0], steering, acceleration)
+    step_around(i, state, car, meta, samples, actors, counts)
 
 
 @njit(cache=True, nogil=True)

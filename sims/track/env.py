@@ -342,6 +342,18 @@ class TrackVectorEnv(gym.vector.VectorEnv):
     def _place_actors(self, i):
         dynamics.place_actors_of(i, self._state, self.bank.meta, self.bank.samples, self.actors, self.actor_counts)
 
+    def follow(self, i: int, x_m, y_m, yaw_rad, speed_mps, yaw_rate_radps, wheel_rad, steering_command) -> None:
+        """A step of environment i whose car something else has moved to this pose (rear axle, world frame): time goes
+        on, traffic drives, position on the road and contacts are brought up to date. For worlds with other physics."""
+        e = self.state[i]
+        e.x_m, e.y_m, e.yaw_rad, e.speed_mps, e.yaw_rate_radps = x_m, y_m, yaw_rad, speed_mps, yaw_rate_radps
+        e.wheel_rad, e.steering_command = wheel_rad, steering_command
+        e.steps += 1
+        e.time_s = e.steps * dynamics.STEP_S
+        dynamics.step_around(
+            i, self._state, self._car, self.bank.meta, self.bank.samples, self.actors, self.actor_counts
+        )
+
     # ---- truth ---------------------------------------------------------------------------------------------------
 
     def truth(self, i: int = 0) -> Truth:
