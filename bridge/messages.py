@@ -93,6 +93,7 @@ class VehicleProfile(Part):
     reference_speed_mps: Positive = 1.5
     max_accel_mps2: Positive = 2.0
     max_brake_mps2: Positive = 4.0
+    max_lateral_mps2: Positive = 2.0  # planned in bends
     actuator_delay_s: NonNegative = 0.05
     camera: CameraModel = CameraModel()
 

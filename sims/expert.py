@@ -2,7 +2,8 @@
 
 Knows truth, profile and the meaning of a command; knows no world, no camera, no model, and keeps no state: what it does
 depends only on its arguments (so that a model that sees one moment can imitate it). What it *says* (see `sims.facts`)
-comes only from what the camera could see.
+comes only from what the camera could see. Its rules are written for the default car; another car's truth is brought to
+that scale first and the plan back from it (`bridge.scale`).
 """
 
 from __future__ import annotations
@@ -11,15 +12,19 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from bridge.messages import Intent, VehicleProfile, Verdict
+from bridge.messages import Intent, VehicleProfile, Verdict, Waypoint
 from bridge.planning import Instruction, PlanAnswer, PlanError, PlanRequest
+from bridge.scale import Scale, model_profile, scale_of
 from sims.expert_path import LanePath, lane_path, plan_speeds, waypoints_of
 from sims.facts import describe, visible_facts
+from sims.scale import instruction_scaled, truth_at_model_scale
 from sims.truth import ActorTruth, Truth
 
 VIEW_M = 6.0  # nothing farther ahead is reacted to
 STANDSTILL_GAP_M = 0.35  # bumper to bumper, at rest behind something
 HEADWAY_S = 1.3
+MERGING_HEADWAY_S = 0.7
+BRAKE_USED = 0.8  # of the full brake, most that keeping a distance may ask for
 FASTER, SLOWER = 1.4, 0.6  # times the cruise speed
 SPEED_DONE_S = 3.0  # age at which a speed command counts as carried out
 GAP_BEHIND_M, GAP_AHEAD_M = 0.7, 1.2  # free space that a lane change needs
@@ -43,6 +48,11 @@ class _Scene:
         """From the front bumper to the actor's rear, along the road; negative when beside or behind."""
         nose = self.profile.length_m - self.profile.rear_overhang_m
         return actor.s_ahead_m - actor.length_m / 2 - nose
+
+    @property
+    def patience(self) -> float:
+        """Factor on headways, above 1 for a car whose brake is weak for its speed."""
+        return max(1.0, self.cruise_mps / (BRAKE_USED * self.profile.max_brake_mps2 * HEADWAY_S))
 
     def gap_behind(self, actor: ActorTruth) -> float:
         """From the actor's front to the rear bumper; negative when it is beside or ahead."""
@@ -92,15 +102,52 @@ def expert_answer(
     Args: `age_s` of the command [s]; `start_lane` in which the car was when the command came (None: the present one).
     Returns a PlanAnswer with 8 waypoints (ego frame, a chain of segments of two wheelbases from the rear axle) and
     `extra`: `facts` (visible ones, see `sims.facts`), `action` (the last phrase of the reasoning), `headings_rad` (8,)
-    of the segments and `speeds_mps` (first, last).
+    of the segments and `speeds_mps` (first, last). All in real metres and m/s of the car `profile`.
     """
+    scale = scale_of(profile)
+    if scale.is_one:
+        return _answer(truth, profile, instruction, cruise_mps, age_s, start_lane)
+    small = truth_at_model_scale(truth, profile)
+    instruction = instruction_scaled(instruction, 1.0 / scale.speed)
+    answer = _answer(
+        small, model_profile(profile), instruction, cruise_mps / scale.speed, age_s / scale.time, start_lane
+    )
+    return _at_full_scale(answer, scale)
+
+
+def _at_full_scale(answer: PlanAnswer, scale: Scale) -> PlanAnswer:
+    """The default car's plan as that of a car at `scale`: waypoints, speeds, and the distances that are told."""
+    facts, action = answer.extra["facts"], answer.extra["action"]
+    actors = [{**a, "distance_m": round(a["distance_m"] * scale.length, 1)} for a in facts["actors"]]
+    facts = {**facts, "actors": actors}
+    speeds = tuple(v * scale.speed for v in answer.extra["speeds_mps"])
+    return replace(
+        answer,
+        waypoints=tuple(
+            Waypoint(x_m=w.x_m * scale.length, y_m=w.y_m * scale.length, v_mps=w.v_mps * scale.speed)
+            for w in answer.waypoints
+        ),
+        reasoning=describe(facts, action),
+        extra={**answer.extra, "facts": facts, "speeds_mps": speeds},
+    )
+
+
+def _answer(
+    truth: Truth,
+    profile: VehicleProfile,
+    instruction: Instruction | None,
+    cruise_mps: float,
+    age_s: float,
+    start_lane: int | None,
+) -> PlanAnswer:
+    """`expert_answer` for a car of the default scale."""
     begin = time.perf_counter()
     lane = truth.lane if start_lane is None else min(max(start_lane, 0), truth.lane_count - 1)
     scene = _Scene(truth, profile, cruise_mps, age_s, lane)
     choice = _follow(scene) if instruction is None else _RULES[instruction.kind](scene, instruction)
     path = lane_path(truth, profile, truth.lane_center_d_m(choice.lane), max(choice.speed_mps, truth.speed_mps))
     wanted, obstacle = _heed_traffic(scene, path, choice)
-    first, last = plan_speeds(truth, path, min(wanted, profile.max_speed_mps), obstacle)
+    first, last = plan_speeds(truth, profile, path, min(wanted, profile.max_speed_mps), obstacle)
     facts = visible_facts(truth, profile)
     bending = facts["bend"] != "straight"
     action = _follow_phrase(choice, obstacle, bending and first < 0.9 * cruise_mps)
@@ -127,10 +174,10 @@ def _heed_traffic(scene: _Scene, path: LanePath, choice: _Choice) -> tuple[float
         if path.lateral_distance(actor.s_ahead_m, actor.length_m, actor.d_m) > clearance:
             continue
         if choice.merging and actor.lane != choice.lane:  # close to it on purpose, about to leave its lane
-            limit = actor.speed_mps + (gap - 0.15) / 0.7
+            limit = actor.speed_mps + (gap - 0.15) / (MERGING_HEADWAY_S * scene.patience)
             limit = max(limit, 0.25) if gap > 0.12 else min(limit, 0.8 * actor.speed_mps)
         else:
-            limit = (gap - STANDSTILL_GAP_M) / HEADWAY_S
+            limit = (gap - STANDSTILL_GAP_M) / (HEADWAY_S * scene.patience)
         if limit < speed:
             speed, cause = max(limit, 0.0), actor
     return speed, cause

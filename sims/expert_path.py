@@ -15,9 +15,8 @@ from bridge.messages import VehicleProfile, Waypoint
 from sims.truth import ActorTruth, Truth
 
 SEGMENTS = 8
-LATERAL_ACCEL_MPS2 = 2.0  # planned in bends
-BLEND_ACCEL_MPS2 = 1.5  # planned for the change of lane itself
-BRAKE_MPS2 = 1.2  # planned when a bend comes
+BLEND_SHARE = 0.75  # of the lateral acceleration planned in bends: for the change of lane itself
+BRAKE_SHARE = 0.3  # of the car's full brake: planned when a bend comes
 GRID_M = np.arange(0.0, 8.01, 0.1)
 
 
@@ -39,9 +38,9 @@ class LanePath:
         return min(abs(float(self.d_m[first]) - d_m), abs(float(self.d_m[last]) - d_m))
 
 
-def blend_length_m(delta_d_m: float, speed_mps: float) -> float:
+def blend_length_m(delta_d_m: float, speed_mps: float, max_lateral_mps2: float = 2.0) -> float:
     """Travel over which a lateral move of `delta_d_m` is spread: 1.2 s, at least 1.5 m, and gentle enough to steer."""
-    curvature = min(1.2, BLEND_ACCEL_MPS2 / max(speed_mps, 0.3) ** 2)
+    curvature = min(1.2, BLEND_SHARE * max_lateral_mps2 / max(speed_mps, 0.3) ** 2)
     # The quintic's greatest second derivative is 5.77 delta / length^2.
     return min(max(1.5, 1.2 * speed_mps, math.sqrt(5.77 * abs(delta_d_m) / curvature)), 7.0)
 
@@ -49,7 +48,7 @@ def blend_length_m(delta_d_m: float, speed_mps: float) -> float:
 def lane_path(truth: Truth, profile: VehicleProfile, target_d_m: float, speed_mps: float) -> LanePath:
     """Path from the rear axle onto the line d = `target_d_m` (metres left of the reference line), within the steering
     limit, as a chain of SEGMENTS segments of two wheelbases."""
-    length = blend_length_m(target_d_m - truth.d_m, speed_mps)
+    length = blend_length_m(target_d_m - truth.d_m, speed_mps, profile.max_lateral_mps2)
     d = _blend(truth, target_d_m, length)
     s_ref = truth.ahead[:, 0]
     c, s = math.cos(truth.yaw_rad), math.sin(truth.yaw_rad)
@@ -101,11 +100,14 @@ def _on_circle(ax, ay, bx, by, px, py, radius):
     return ax + part * (bx - ax), ay + part * (by - ay)
 
 
-def plan_speeds(truth: Truth, path: LanePath, wanted_mps: float, obstacle: ActorTruth | None) -> tuple[float, float]:
+def plan_speeds(
+    truth: Truth, profile: VehicleProfile, path: LanePath, wanted_mps: float, obstacle: ActorTruth | None
+) -> tuple[float, float]:
     """(speed at the first waypoint, speed at the last), linear in between: `wanted_mps`, less in bends and in time
     before them, falling towards something that stands in the path."""
-    s, limits = _bend_limits(truth, path)
-    allowed = [min(wanted_mps, _reachable(s, limits, (k + 1) * path.step_m)) for k in range(SEGMENTS)]
+    s, limits = _bend_limits(truth, profile, path)
+    brake = BRAKE_SHARE * profile.max_brake_mps2
+    allowed = [min(wanted_mps, _reachable(s, limits, (k + 1) * path.step_m, brake)) for k in range(SEGMENTS)]
     first, last = allowed[0], allowed[-1]
     near, part = allowed[:5], [k / (SEGMENTS - 1) for k in range(5)]  # what is driven before the next plan
     bound = [first + (v - first) / r for v, r in zip(near[1:], part[1:], strict=True)]
@@ -116,7 +118,7 @@ def plan_speeds(truth: Truth, path: LanePath, wanted_mps: float, obstacle: Actor
     return first, max(last, 0.0)
 
 
-def _bend_limits(truth: Truth, path: LanePath) -> tuple[list[float], list[float]]:
+def _bend_limits(truth: Truth, profile: VehicleProfile, path: LanePath) -> tuple[list[float], list[float]]:
     """Distances along the path [m] and the greatest speed there [m/s], on the chain and on the lane beyond it."""
     h = (0.0, *path.headings_rad)
     turns = [2.0 * h[1]] + [(h[k + 1] - h[k] + math.pi) % (2 * math.pi) - math.pi for k in range(1, SEGMENTS)]
@@ -128,13 +130,13 @@ def _bend_limits(truth: Truth, path: LanePath) -> tuple[list[float], list[float]
     for at, k in zip(beyond.tolist(), road.tolist(), strict=True):
         s.append(at)
         curvatures.append(abs(k / max(1.0 - k * path.target_d_m, 0.2)))
-    return s, [math.sqrt(LATERAL_ACCEL_MPS2 / max(k, 1e-3)) for k in curvatures]
+    return s, [math.sqrt(profile.max_lateral_mps2 / max(k, 1e-3)) for k in curvatures]
 
 
-def _reachable(s: list[float], limits: list[float], here_m: float) -> float:
+def _reachable(s: list[float], limits: list[float], here_m: float, brake_mps2: float) -> float:
     """Greatest speed at `here_m` from which every later limit is met by gentle braking."""
     squares = [
-        limit * limit + 2 * BRAKE_MPS2 * max(at - here_m, 0.0)
+        limit * limit + 2 * brake_mps2 * max(at - here_m, 0.0)
         for at, limit in zip(s, limits, strict=True)
         if at >= here_m - 0.75  # the bend that the car is in still counts
     ]

@@ -1,6 +1,7 @@
 """The judge: did an episode succeed? Reads truth (and the planner's verdicts, for `overtake_blocked`), nothing else.
 
-Rules: the scenario table of the design. In every scenario a collision or a wheel off the road fails at once.
+Rules: the scenario table of the design. In every scenario a collision or a wheel off the road fails at once. The table
+is meant for the default car: truths of another one are brought to its scale (`bridge.scale`) before they are judged.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bridge.messages import VehicleProfile
+from bridge.scale import model_profile, scale_of
+from sims.scale import scenario_at_model_scale, truth_at_model_scale
 from sims.scenarios import Scenario
 from sims.truth import ActorTruth, Truth
 
@@ -36,8 +39,9 @@ class Judge:
     """Watches one episode. Call `observe` after every step, stop when `finished`, then ask for the `result`."""
 
     def __init__(self, scenario: Scenario, profile: VehicleProfile):
-        self._scenario = scenario
-        self._check = _CHECKS[scenario.name](scenario, profile)
+        self._profile, self._time = profile, scale_of(profile).time
+        self._scenario = scenario_at_model_scale(scenario, profile)
+        self._check = _CHECKS[scenario.name](self._scenario, profile)
         self._outcome: tuple[bool, str] | None = None
         self._first: Truth | None = None
         self._last: Truth | None = None
@@ -52,6 +56,7 @@ class Judge:
         known to the caller, the empty string: none was given)."""
         if self._outcome is not None:
             return
+        truth = truth_at_model_scale(truth, self._profile)
         self._first = self._first or truth
         self._last = truth
         if truth.collision:
@@ -77,7 +82,7 @@ class Judge:
             collision=bool(last and last.collision),
             off_road=bool(last and last.off_road),
             route_completion=self._route_completion(),
-            duration_s=self._elapsed_s,
+            duration_s=self._elapsed_s * self._time,
         )
 
     def _route_completion(self) -> float:
@@ -96,12 +101,13 @@ Outcome = tuple[bool, str] | None
 
 
 class _Check:
-    """A rule. `observe` returns an outcome as soon as it is decided; `at_end` when the time is up."""
+    """A rule, at model scale. `observe` returns an outcome as soon as it is decided; `at_end` when the time is up.
+    `scale` is that of the car, for figures that are told."""
 
     def __init__(self, scenario: Scenario, profile: VehicleProfile):
         self.params = scenario.params
         self.scenario = scenario
-        self.profile = profile
+        self.profile, self.scale = model_profile(profile), scale_of(profile)
         self.t_command_s = scenario.params["t_command_s"]
 
     def observe(self, truth: Truth, t_s: float, verdict: str | None, reason: str | None) -> Outcome:
@@ -130,7 +136,8 @@ class _FollowLane(_Check):
         return (True, "asked distance driven") if self.done_m >= self.params["distance_m"] else None
 
     def at_end(self):
-        return False, f"only {self.done_m:.1f} of {self.params['distance_m']:.1f} m driven"
+        done, asked = (way * self.scale.length for way in (self.done_m, self.params["distance_m"]))
+        return False, f"only {done:.1f} of {asked:.1f} m driven"
 
 
 class _SpeedSlope(_Check):
@@ -171,7 +178,8 @@ class _TargetSpeed(_Check):
 
     def at_end(self):
         mean, target = float(np.mean(self.speeds or [0.0])), self.params["speed_mps"]
-        return abs(mean - target) <= 0.2 * target, f"drove {mean:.2f} m/s, asked {target:.2f}"
+        told = f"drove {mean * self.scale.speed:.2f} m/s, asked {target * self.scale.speed:.2f}"
+        return abs(mean - target) <= 0.2 * target, told
 
 
 class _Stop(_Check):
@@ -182,7 +190,7 @@ class _Stop(_Check):
         return None
 
     def at_end(self):
-        return self.speed < STANDING_MPS, f"end speed {self.speed:.2f} m/s"
+        return self.speed < STANDING_MPS, f"end speed {self.speed * self.scale.speed:.2f} m/s"
 
 
 class _Change(_Check):

@@ -1,25 +1,27 @@
 """Driving tasks in Frenet terms: (name, road, seed) -> start, actors, commands on a timeline, and a time limit.
 
 Knows roads and the fixed table of tasks; knows no world. What counts as success is in `sims.judge`. The same (name,
-road, seed) always gives the same scenario.
+road, seed) always gives the same scenario. Built at the scale of the default car (see `bridge.scale`), handed out at
+the real one.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from bridge.messages import VehicleProfile
 from bridge.planning import Instruction
+from bridge.scale import ONE, Scale, model_profile, scale_of
 from sims.actors import ActorSpec
 from sims.road import Road
 from sims.sayings import SAYINGS
+from sims.scale import scaled_road, scenario_at_full_scale
 
 CAR_LENGTH_M = 0.38
-LATERAL_ACCEL_MPS2 = 2.0  # speeds in bends are limited to this; speed tasks need a stretch where it does not bind
 FOLLOW_DISTANCE_M = 40.0
 COMMAND_AT_S = (1.6, 2.6)  # late enough for a car that stood still until its first plan to be at speed again
 
@@ -55,7 +57,7 @@ class Scenario:
 
 @dataclass
 class _Draft:
-    """A scenario under construction."""
+    """A scenario under construction, at model scale; `scale` is that of the real car, for what is said aloud."""
 
     name: str
     road: Road
@@ -65,6 +67,7 @@ class _Draft:
     cruise_mps: float
     t_command_s: float
     seed: int
+    scale: Scale = ONE
     slowness: float = 1.0  # below 1 on a second try, when a road was too tight for the first
     lane: int = 0
     start_s_m: float = 0.0
@@ -83,7 +86,8 @@ class _Draft:
             if not speed_mps or self._lowest_limit(length_m) >= 1.03 * speed_mps:
                 return
         raise ScenarioError(
-            f"{self.name}: road {self.road.name!r} has no stretch of {length_m:.0f} m for {speed_mps:.1f} m/s"
+            f"{self.name}: road {self.road.name!r} has no stretch of {length_m * self.scale.length:.0f} m "
+            f"for {speed_mps * self.scale.speed:.1f} m/s"
         )
 
     def _lowest_limit(self, length_m: float) -> float:
@@ -93,7 +97,7 @@ class _Draft:
         stretch = np.maximum(1.0 - k * d, 0.2)  # metres of the lane per metre of the reference line
         driven = np.cumsum(0.2 * stretch) - 0.2 * stretch[0]
         tightest = float(np.max(np.abs(k / stretch)[driven <= length_m]))
-        return math.sqrt(LATERAL_ACCEL_MPS2 / max(tightest, 1e-6))
+        return math.sqrt(self.profile.max_lateral_mps2 / max(tightest, 1e-6))
 
     def add(self, kind: str, lane: int, ahead_m: float, speed_mps: float = 0.0, **more) -> None:
         """An actor in the middle of `lane`, `ahead_m` from the ego's rear axle to its centre."""
@@ -122,7 +126,8 @@ class _Draft:
         commands, duration = (), seconds_after
         if instruction is not None:
             texts = SAYINGS[instruction.kind][self.language]
-            text = texts[int(self.rng.integers(len(texts)))].format(speed=instruction.speed_mps)
+            said_mps = (instruction.speed_mps or 0.0) * self.scale.speed
+            text = texts[int(self.rng.integers(len(texts)))].format(speed=said_mps)
             commands = (TimedCommand(self.t_command_s, text, instruction),)
             duration = self.t_command_s + seconds_after
         lane_width = float(self.road.lane_width_at(self.start_s_m))
@@ -290,23 +295,25 @@ _TWO_LANES = ("change_", "keep_", "overtake_", "avoid_")
 def make_scenario(
     name: str, road: Road, seed: int, *, profile: VehicleProfile | None = None, language: str = "en"
 ) -> Scenario:
-    """Build one episode. `language` of the commands: "en" or "zh". Raises ScenarioError where the name is unknown or
-    the road cannot host it (too few lanes, no stretch for the asked speed)."""
+    """Build one episode for the car `profile` on a road of real size. `language` of the commands: "en" or "zh". Raises
+    ScenarioError where the name is unknown or the road cannot host it (too few lanes, no stretch for the asked
+    speed)."""
     if name not in _BUILDERS:
         raise ScenarioError(f"unknown scenario {name!r}; one of {', '.join(SCENARIOS)}")
     if language not in ("en", "zh"):
         raise ScenarioError(f"no built-in commands in language {language!r}; en or zh")
-    profile = profile or VehicleProfile()
-    error = None
+    real = profile or VehicleProfile()
+    scale, profile = scale_of(real), model_profile(real)
+    small, error = scaled_road(road, 1.0 / scale.length), None
     # A tight road may host a speed task only for a car that cruises slower.
     for slowness in (1.0, 0.85, 0.7):
         rng = np.random.default_rng([seed, SCENARIOS.index(name)])
         cruise = 0.8 * profile.reference_speed_mps * float(rng.uniform(0.85, 1.1)) * slowness
         try:
             draft = _Draft(
-                name, road, rng, profile, language, cruise, float(rng.uniform(*COMMAND_AT_S)), seed, slowness
+                name, small, rng, profile, language, cruise, float(rng.uniform(*COMMAND_AT_S)), seed, scale, slowness
             )
-            return _BUILDERS[name](draft)
+            return replace(scenario_at_full_scale(_BUILDERS[name](draft), real), road=road)
         except ScenarioError as reason:
             error = reason
     raise error
