@@ -28,7 +28,7 @@ class DataSettings(_Settings):
     student_share: Share = 0.4  # of the cars, once the student has learned something
     noise_share: Share = 0.25
     silent_share: Share = 0.25  # of the time without a usable plan
-    actor_share: Share = 0.6  # of the roads with traffic or obstacles
+    actor_share: Share = 0.75  # of the roads with traffic or obstacles
 
 
 class TrainControllerSettings(_Settings):
@@ -48,7 +48,7 @@ class TrainControllerSettings(_Settings):
     ema: Share = 0.999
     equal_share: Share = 0.75  # of plain flow matching (r = t) among the MeanFlow samples
     aux_weight: Annotated[float, Field(ge=0.0)] = 0.5
-    near_weight: Annotated[float, Field(ge=0.0)] = 1.5  # added to the weight of samples with something close ahead
+    near_weight: Annotated[float, Field(ge=0.0)] = 3.0  # added to the weight of samples with something close ahead
     early_weight_steps: Positive = 12.0
     ego_dropout: Share = 0.4
     features: Annotated[int, Field(ge=8)] = 192

@@ -31,7 +31,7 @@ KEEP, CHANGE, STOP, PULL_OVER = KINDS = (0, 1, 2, 3)
 # how often: a good planner, one that sees badly, one that mistakes the bend.
 NOISE_DEG = ((3.0, 1.0), (8.0, 3.0), (5.0, 7.0))
 NOISE_SHARES = (0.65, 0.2, 0.15)
-UNAWARE = 0.4  # share of plans that overlook the other cars and the obstacles
+UNAWARE = 0.5  # share of plans that overlook the other cars and the obstacles
 SHARES = (0.45, 0.35, 0.12, 0.08)
 
 
