@@ -123,9 +123,14 @@ def car_drive(
     stop_bind: Annotated[str | None, typer.Option(help="Listen here for stops that do not pass the planner.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Drive for so long; until Ctrl-C by default.")] = None,
     run: Annotated[Path | None, typer.Option(help="Run folder; runs/<time>-car by default.")] = None,
+    uncertified: Annotated[
+        bool, typer.Option("--uncertified", help="Drive a bundle that has not passed `pacenote validate`.")
+    ] = False,
+    gate_keys: Annotated[Path | None, typer.Option(help="Believe only certificates signed by keys in here.")] = None,
 ) -> None:
     """The controller alone, on the car, against a remote planner."""
     from bridge.keys import ServerKeys, load
+    from car.admission import admit
     from car.program import drive as drive_car
     from car.settings import load_car_settings
     from car.telemetry import Recorder
@@ -133,8 +138,15 @@ def car_drive(
 
     settings = load_car_settings(car)
     stop_keys = ServerKeys(load(keys_dir, "car"), keys_dir / "allowed") if keys_dir and stop_bind else None
-    with RunWriter(run, name="car", settings=settings.model_dump(mode="json")) as writer:
+    admission = admit(
+        controller or settings.controller, settings.profile, uncertified=uncertified, keys=gate_keys and [gate_keys]
+    )
+    record = {**settings.model_dump(mode="json"), "admission": admission.for_record()}
+    with RunWriter(run, name="car", settings=record) as writer:
         typer.echo(f"run folder: {writer.folder}")
+        typer.echo(admission.notice)
+        if admission.doubt is not None:
+            writer.event("warning", what=admission.notice)
         recorder = Recorder(writer)
         program = drive_car(
             settings,
@@ -142,13 +154,17 @@ def car_drive(
             keys=_client_keys(keys_dir, "car"),
             stop_endpoint=stop_bind,
             stop_keys=stop_keys,
-            controller=controller,
+            admission=admission,
             seconds=seconds,
             on_tick=recorder.on_tick,
             on_plan=recorder.on_plan,
         )
         stats = program.loop.stats()
-        writer.finish({"ticks": stats.ticks, "starved_ticks": stats.starved_ticks, "work_p99_s": stats.work_p99_s})
+        uncertified = admission.doubt is not None
+        result = {"ticks": stats.ticks, "starved_ticks": stats.starved_ticks, "work_p99_s": stats.work_p99_s}
+        writer.finish({**result, "uncertified": uncertified})
+        if uncertified:
+            typer.echo(admission.notice)
 
 
 @app.command()

@@ -256,7 +256,7 @@ class Pong(Part):
 
 
 class Status(Part):
-    """car -> planner -> cockpit."""
+    """car -> planner -> cockpit. `uncertified`: the policy that drives has not passed the gate."""
 
     type: Literal["status"] = "status"
     session_id: Name
@@ -267,6 +267,7 @@ class Status(Part):
     starved_ticks: Count = 0
     speed_mps: float = 0.0
     link_rtt_s: NonNegative | None = None
+    uncertified: bool = False
 
 
 Message = Annotated[

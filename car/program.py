@@ -7,6 +7,7 @@ same program. Nothing in a tick waits.
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -20,13 +21,15 @@ from bridge.keys import ClientKeys, ServerKeys
 from bridge.link import CarLink, Received, StopListener
 from bridge.messages import Frame, Plan, Status, Stop
 from bridge.vehicle import Sensors
+from car.admission import Admission, admit
 from car.settings import CarSettings, DonkeyCarSettings
 from car.vehicle import Vehicle, VehicleError
 from car.watchdog import Watchdog
 from controller.core import Control, Controller
 from controller.loop import Loop
-from controller.policies import load_policy
 from controller.settings import ControllerSettings
+
+log = logging.getLogger("pacenote.car")
 
 JPEG_QUALITY = 80
 STATUS_INTERVAL_S = 0.5
@@ -65,7 +68,7 @@ class CarProgram:
     """Drives `vehicle`. `stops`: a further source of stops. `hand`: returns [steering, acceleration] to drive by hand,
     None to leave it to the controller. For recorders: `on_tick` is called after each actuation, `on_plan` after each
     plan, with the reason where it was rejected. A vehicle that has a `truth()` (a simulated one) is asked for it when
-    the planner wants it."""
+    the planner wants it. `uncertified`: said in every status, for the planner's and the operator's screens."""
 
     def __init__(
         self,
@@ -79,12 +82,14 @@ class CarProgram:
         hand: Callable[[], tuple[float, float] | None] | None = None,
         on_tick: OnTick | None = None,
         on_plan: OnPlan | None = None,
+        uncertified: bool = False,
     ):
         self.vehicle, self.link, self.controller = vehicle, link, controller
         self.clock = clock or MonotonicClock()
         self.loop = Loop(self.clock, controller.settings.rate_hz)
         self._watchdog, self._stops, self._hand, self._on_tick = watchdog, stops, hand, on_tick
         self._on_plan = on_plan
+        self._uncertified = uncertified
         self._sensors: Sensors | None = None
         self._session = ""
         self._frame_seq = 0
@@ -174,7 +179,8 @@ class CarProgram:
             return
         self._status_due_ns = now_ns + round(STATUS_INTERVAL_S * NS_PER_S)
         speed_mps, stats = sensors.ego.speed_mps, self.loop.stats()
-        self.link.send_status(self.controller.status(now_ns, stats, self.link.session_id, speed_mps, self.link.rtt_s))
+        status = self.controller.status(now_ns, stats, self.link.session_id, speed_mps, self.link.rtt_s)
+        self.link.send_status(status.model_copy(update={"uncertified": self._uncertified}))
 
     def _brake_to_standstill(self) -> None:
         self.controller.on_stop("the drive ends", self.clock.now_ns())
@@ -225,16 +231,23 @@ def drive(
     stop_endpoint: str | None = None,
     stop_keys: ServerKeys | None = None,
     controller: str | None = None,
+    uncertified: bool = False,
+    admission: Admission | None = None,
     seconds: float | None = None,
     vehicle: Vehicle | None = None,
     on_tick: OnTick | None = None,
     on_plan: OnPlan | None = None,
 ) -> CarProgram:
-    """Drive a real car against the planner at `endpoint`. The policy is checked before any hardware is opened.
+    """Drive a real car against the planner at `endpoint`. The policy and its certificate are checked before any
+    hardware is opened (`car.admission.admit`; `admission`: where that was done already): raises CertificateError for a
+    bundle that did not pass the gate, unless `uncertified`, which every status then tells and the log warns of.
     `vehicle` replaces the hardware that the settings name (a simulated car). `stop_endpoint`: listen there for stops
     that do not pass the planner. Returns the program, for its figures."""
-    policy = load_policy(controller or settings.controller, settings.profile)
-    core = Controller(settings.profile, policy, ControllerSettings(rate_hz=settings.rate_hz))
+    if admission is None:
+        admission = admit(controller or settings.controller, settings.profile, uncertified=uncertified)
+    if admission.doubt is not None:
+        log.warning(admission.notice)
+    core = Controller(settings.profile, admission.policy, ControllerSettings(rate_hz=settings.rate_hz))
     with contextlib.ExitStack() as stack:
         link = stack.enter_context(CarLink(settings.car_id, settings.profile))
         link.connect(endpoint, keys)
@@ -245,7 +258,10 @@ def drive(
         car = vehicle or open_vehicle(settings)
         stack.callback(car.close)
         watchdog = Watchdog(car.stop, settings.watchdog_s)
-        program = CarProgram(car, link, core, watchdog=watchdog, stops=stops, on_tick=on_tick, on_plan=on_plan)
+        program = CarProgram(
+            car, link, core, watchdog=watchdog, stops=stops, on_tick=on_tick, on_plan=on_plan,
+            uncertified=admission.doubt is not None,
+        )  # fmt: skip
         stack.enter_context(quit_on_signals(program))
         program.run(seconds)
     return program

@@ -31,6 +31,7 @@ PACKAGES = {  # package -> (module, the extra that brings it)
     "onnxruntime": ("onnxruntime", "car"),
     "opencv": ("cv2", "car"),
     "pyyaml": ("yaml", "car"),
+    "cryptography": ("cryptography", "car"),
     "torch": ("torch", "planner"),
     "transformers": ("transformers", "planner"),
     "gymnasium": ("gymnasium", "train"),

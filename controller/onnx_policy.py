@@ -5,6 +5,7 @@ Knows nothing of how it was trained. Normalisation and clipping are inside the g
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +27,17 @@ class BundleError(ValueError):
 
 
 class OnnxPolicy:
-    """Drives with the bundle at `path`. Raises BundleError where the bundle is unfit, or unfit for `profile`."""
+    """Drives with the bundle at `path`. Raises BundleError where the bundle is unfit, or unfit for `profile`. `sha256`:
+    of the file as it was loaded."""
 
     learned = True
     needs_image = True
 
     def __init__(self, path: Path, profile: VehicleProfile):
         self.path = Path(path)
-        self._session = _open(self.path)
+        data = _bytes(self.path)
+        self.sha256 = hashlib.sha256(data).hexdigest()
+        self._session = _open(self.path, data)
         self.card = read_card(self.path, self._session)
         self.name = self.card.name
         _check_shapes(self.path, self._session)
@@ -95,12 +99,16 @@ def read_card(path: Path, session: onnxruntime.InferenceSession | None = None) -
         raise BundleError(f"{path}: malformed card: {problems}") from error
 
 
-def _open(path: Path) -> onnxruntime.InferenceSession:
+def _bytes(path: Path) -> bytes:
     if not path.is_file():
         raise BundleError(f"{path}: no such bundle")
     if path.stat().st_size > _MAX_BYTES:
         raise BundleError(f"{path}: larger than {_MAX_BYTES >> 20} MiB; this is no controller bundle")
-    data = path.read_bytes()
+    return path.read_bytes()
+
+
+def _open(path: Path, data: bytes | None = None) -> onnxruntime.InferenceSession:
+    data = _bytes(path) if data is None else data
     if _EXTERNAL_MARK in data:
         raise BundleError(f"{path}: its weights lie in another file; export with external_data=False")
     options = onnxruntime.SessionOptions()

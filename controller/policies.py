@@ -51,12 +51,20 @@ def load_policy(
     name_or_path: str | FilePath, profile: VehicleProfile, tracker: TrackerSettings | None = None
 ) -> Policy:
     """`pursuit`, `flow` (the bundle that ships) or the path of an ONNX bundle. Raises BundleError or ValueError."""
-    name = str(name_or_path)
-    if name == "pursuit":
+    path = bundle_path(name_or_path)
+    if path is None:
         return PursuitPolicy(profile, tracker)
-    path = FLOW_BUNDLE if name == "flow" else FilePath(name)
-    if name != "flow" and path.suffix != ".onnx":
-        raise ValueError(f"unknown controller {name!r}: use 'pursuit', 'flow' or the path of an .onnx bundle")
     from controller.onnx_policy import OnnxPolicy  # onnxruntime takes a while to import: only where it is used
 
     return OnnxPolicy(path, profile)
+
+
+def bundle_path(name_or_path: str | FilePath) -> FilePath | None:
+    """The file of a policy's bundle, None for pursuit, which has none. Raises ValueError for an unknown name."""
+    name = str(name_or_path)
+    if name == "pursuit":
+        return None
+    path = FLOW_BUNDLE if name == "flow" else FilePath(name)
+    if name != "flow" and path.suffix != ".onnx":
+        raise ValueError(f"unknown controller {name!r}: use 'pursuit', 'flow' or the path of an .onnx bundle")
+    return path

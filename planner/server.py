@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from bridge.link import FrameArrived, PlannerIo, PlannerLink
-from bridge.messages import Command, CommandAck, Hello, Stop, Timings, Welcome
+from bridge.messages import Command, CommandAck, Hello, Status, Stop, Timings, Welcome
 from bridge.planning import PlanAnswer, PlanError, PlannerBackend, PlanRequest
 from planner.session import Outcome, PlannerSession
 
@@ -56,10 +56,12 @@ class PlannerServer:
         self._on_record = on_record
         self._sessions: dict[str, PlannerSession] = {}
         self._lock = threading.Lock()  # guards the sessions and what is in them
+        self._warned: dict[str, str] = {}  # car -> session in which it was said that it drives uncertified
         self._closing = threading.Event()
         self._io = PlannerIo(
-            link, on_hello=self._hello, on_command=self._command, on_stop=self._stop, on_gone=self._gone
-        )
+            link, on_hello=self._hello, on_command=self._command, on_stop=self._stop, on_gone=self._gone,
+            on_status=self._status,
+        )  # fmt: skip
         self._thread = threading.Thread(target=self._run, name="planner-model", daemon=True)
 
     def start(self) -> PlannerServer:
@@ -114,9 +116,15 @@ class PlannerServer:
                 if car_id in self._sessions:
                     self._sessions[car_id].drop_command()
 
+    def _status(self, car_id: str, status: Status) -> None:
+        if status.uncertified and self._warned.get(car_id) != status.session_id:
+            self._warned[car_id] = status.session_id
+            log.warning("%s drives UNCERTIFIED: its policy has not passed the gate", car_id)
+
     def _gone(self, car_id: str, reason: str) -> None:
         with self._lock:
             self._sessions.pop(car_id, None)
+        self._warned.pop(car_id, None)
 
     def _run(self) -> None:
         due_s = time.monotonic()

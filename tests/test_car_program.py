@@ -260,3 +260,12 @@ print("drives")
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "drives", done.stderr
+
+
+def test_an_uncertified_policy_is_told_in_every_status():
+    made, car, link, clock, controls = program(uncertified=True)
+    run(made, clock, 2.0)
+    assert len(link.statuses) >= 3 and all(status.uncertified for status in link.statuses)
+    made, car, link, clock, controls = program()
+    run(made, clock, 1.0)
+    assert link.statuses and not any(status.uncertified for status in link.statuses)
