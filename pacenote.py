@@ -31,7 +31,7 @@ app.add_typer(train_app, name="train")
 
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result here.")]
 Seed = Annotated[int, typer.Option(help="Everything random follows from it.")]
-World = Annotated[str, typer.Option(help="Simulated world: track.")]
+World = Annotated[str, typer.Option(help="Simulated world; `pacenote worlds` lists them.")]
 Controller = Annotated[str, typer.Option(help="pursuit, flow, or the path of an ONNX bundle.")]
 Planner = Annotated[str, typer.Option(help="expert, nano, the path of a model folder, or openai:URL.")]
 Server = Annotated[str, typer.Option("--planner", metavar="ADDRESS", help="Where the planner listens.")]
@@ -282,7 +282,7 @@ def evaluate(
     more_tracks: Annotated[list[str] | None, typer.Argument(metavar="[TRACK...]", help="Further tracks.")] = None,
     world: World = "track",
     suite: Annotated[str, typer.Option(help="all, or names with commas between them.")] = "all",
-    track: Annotated[list[str] | None, typer.Option(help="random, or a racetrack file; repeatable.")] = None,
+    track: Annotated[list[str] | None, typer.Option(help="random, a track of the world's own, or a racetrack file.")] = None,
     planner: Planner = "expert",
     controller: Controller = "pursuit",
     delay_ms: Annotated[str, typer.Option(help="The planner's answer time in ms, or: measured.")] = "0",

@@ -11,6 +11,7 @@ import numpy as np
 from sims.road import Road, RoadError, road_from_points
 
 MIN_INNER_RADIUS_M = 0.75  # of the centre of the innermost lane
+UNSEEN_ROADS = 1_000_000  # road seeds from here on are never trained on
 CLEARANCE_M = 0.5  # at least, between the edges of two parts of the road
 _TRIES = 300
 _POINTS = 240

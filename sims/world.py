@@ -21,6 +21,7 @@ from sims.scenarios import Scenario
 from sims.truth import Truth
 
 STEP_S = 1.0 / 30.0  # every world advances by so much in one `step`
+NEED_TRAFFIC = ("overtake_", "follow_vehicle", "avoid_obstacle")
 
 
 class WorldError(RuntimeError):
@@ -28,7 +29,8 @@ class WorldError(RuntimeError):
 
 
 class World(gym.Env):
-    """One car in a simulator. `profile` describes that car; lengths, speeds and truth are in its real size."""
+    """One car in a simulator. `profile` describes that car; lengths, speeds and truth are in its real size. A world
+    whose camera moves with randomisation tells its pose by a method `camera()` (see `training/video.py`)."""
 
     profile: VehicleProfile
 
@@ -39,7 +41,9 @@ class World(gym.Env):
 
     @abstractmethod
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
-        """An episode of the world's own choice, from the seed."""
+        """An episode of the world's own choice, from the seed. Implementations call this one first: it seeds the
+        environment's own generator, as Gymnasium wants it."""
+        super().reset(seed=seed)
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,9 @@ class WorldSpec:
     randomize=, seed=)`: a World; `camera_size` (width, height) or None for no pictures. `road(track, seed)`: the road
     of a `--track` word: "random", one of `tracks()`, or a racetrack file where the world takes those; raises RoadError.
     `profile`: the car's. A world without `camera`, `traffic` or `roads` cannot show scenarios that need them: they are
-    skipped with that reason."""
+    skipped with that reason (see `objection`). `deterministic`: the same seed and actions give the same episode to the
+    bit. `side_by_side`: how many worlds an evaluation may hold at once. `modules`: packages of the simulator, which the
+    import of the spec must not load."""
 
     name: str
     about: str
@@ -64,6 +70,20 @@ class WorldSpec:
     traffic: bool = True
     roads: bool = True
     batch: Callable[..., Any] | None = None  # a native `WorldBatch`, where the world has one
+    deterministic: bool = True
+    side_by_side: int = 16
+    modules: tuple[str, ...] = ()
+
+    def objection(self, scenario: str, *, eyes: bool = False) -> str | None:
+        """Why this world cannot show the scenario of that name, None where it can. `eyes`: planner or controller looks
+        at the camera."""
+        if not self.roads:
+            return f"world {self.name!r} has no road to lay it on"
+        if not self.traffic and scenario.startswith(NEED_TRAFFIC):
+            return f"it needs other cars or obstacles, and world {self.name!r} has none"
+        if eyes and not self.camera:
+            return f"planner or controller needs a forward camera, and world {self.name!r} has none"
+        return None
 
 
 class WorldBatch:
@@ -95,6 +115,10 @@ class WorldBatch:
     def truth(self, i: int) -> Truth:
         """What is true of episode i now."""
         return self._truths[i]
+
+    def render(self, which: Sequence[int]) -> np.ndarray:
+        """The camera pictures (m, h, w, 3) of the episodes `which`, as of the last step."""
+        return np.stack([self._last[i]["image"] for i in which])
 
     def close(self) -> None:
         """Let all simulators go."""

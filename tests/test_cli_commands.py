@@ -14,7 +14,8 @@ from bridge.keys import load, load_public
 from bridge.link import PlannerIo, PlannerLink
 from bridge.messages import CommandAck, Welcome
 from training.drive_scene import DEFAULT_SAY, DriveError, DriveSettings, make_scene, parse_say
-from training.report import parse_delay, read_phrasings
+from training.report import read_phrasings
+from training.suite import EvaluationError, parse_delay
 
 runner = CliRunner()
 COMMANDS = ("drive", "say", "stop", "logs", "replay", "train", "export", "evaluate", "bench", "doctor", "keys")
@@ -127,5 +128,5 @@ def test_evaluate_words(tmp_path):
     assert read_phrasings(file) == {"stop": ["halt", "停"]}
     for bad in ("[]", "stop: halt", "stop: []", "{"):
         file.write_text(bad)
-        with pytest.raises(ValueError, match="phrasings"):
+        with pytest.raises(EvaluationError, match="phrasings"):
             read_phrasings(file)

@@ -3,65 +3,36 @@
 A planner that is busy for `delay` answers that much later, about the frame that it was given; the next frame it gets is
 the newest one when it is free again. Episodes run side by side in batches so that a model can answer several cars at
 once; what happens in one episode does not depend on the others. Nothing here reads a wall clock, except `--delay-ms
-measured`, which times the backend before the first episode.
+measured`, which times the backend before the first episode. Which episodes there are stands in `suite.py`.
 """
 
 from __future__ import annotations
 
-import difflib
-import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
 from bridge.messages import Command, Doing, EgoState, Frame, Hello, VehicleProfile
-from bridge.planning import Instruction, PlanAnswer, PlanError, PlannerBackend, PlanRequest
+from bridge.planning import PlanAnswer, PlanError, PlannerBackend, PlanRequest
 from bridge.vehicle import Sensors
 from controller.core import Controller
 from controller.policies import load_policy
+from controller.policy import Policy
 from controller.settings import ControllerSettings
 from planner.session import PlannerSession
 from sims.judge import EpisodeResult, Judge
-from sims.random_road import random_road
-from sims.road import Road, road_from_csv
-from sims.scenarios import SCENARIOS, Scenario, ScenarioError, make_scenario
-from sims.track import TrackVectorEnv
+from sims.scenarios import SCENARIOS, Scenario
+from sims.world import WorldBatch, WorldSpec
+from sims.worlds import find_world
+from training.suite import EvaluateSettings, EvaluationError, build_scenarios, choose_scenarios
 
+__all__ = ["EvaluateSettings", "EvaluationError", "build_scenarios", "choose_scenarios", "evaluate", "summarise"]
 TICK_HZ = 30
-BATCH = 16
-UNSEEN_ROADS = 1_000_000  # road seeds from here on are never trained on
-NUMBER = re.compile(r"\d+(?:\.\d+)?")
-
-
-class EvaluationError(ValueError):
-    """Settings that cannot be carried out; the message says which and what to do."""
-
-
-class EvaluateSettings(BaseModel):
-    """What to evaluate. `track`: "random" or racetrack files. `delay_ms`: the planner's whole answer time, or
-    "measured". `phrasings`: scenario -> texts that replace the built-in commands. `episodes` is the total. `randomize`:
-    strength of the world's randomisation of look, camera and physics, 0 nominal, 1 as hard as training at its hardest
-    (where some pictures hardly show the lines)."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    world: str = "track"
-    suite: str = "all"
-    track: tuple[str, ...] = ("random",)
-    planner: str = "expert"
-    controller: str = "pursuit"
-    delay_ms: float | str = 0.0
-    reprojection: bool = True
-    phrasings: dict[str, list[str]] | None = None
-    episodes: int = Field(default=60, ge=1)
-    seed: int = 0
-    randomize: float = Field(default=0.5, ge=0.0, le=1.0)
 
 
 @dataclass
@@ -83,64 +54,6 @@ class Episode:
     last_verdict: tuple[str, str] | None = None
 
 
-def choose_scenarios(suite: str) -> tuple[str, ...]:
-    """Names in a `--suite`. Raises EvaluationError for an unknown one."""
-    names = SCENARIOS if suite == "all" else tuple(n.strip() for n in suite.split(","))
-    for name in names:
-        if name not in SCENARIOS:
-            near = difflib.get_close_matches(name, SCENARIOS, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise EvaluationError(f"unknown scenario {name!r}{hint} (all: {', '.join(SCENARIOS)})")
-    return names
-
-
-def build_scenarios(settings: EvaluateSettings, profile: VehicleProfile) -> list[tuple[Scenario, int]]:
-    """(scenario, seed) for every episode, spread evenly over the suite and over the tracks."""
-    names = choose_scenarios(settings.suite)
-    files = [t for t in settings.track if t != "random"]
-    roads: list[Road | None] = [road_from_csv(f) for f in files]
-    if "random" in settings.track:
-        roads.append(None)
-    episodes, skipped = [], []
-    for k in range(settings.episodes):
-        name, road = names[k % len(names)], roads[(k // len(names)) % len(roads)]
-        try:
-            episodes.append(_one_scenario(name, road, settings.seed * 100_003 + k, profile, settings.phrasings))
-        except ScenarioError as error:
-            skipped.append(f"{name}: {error}")
-    if not episodes:
-        raise EvaluationError("no episode is possible: " + "; ".join(sorted(set(skipped))))
-    return episodes
-
-
-def _one_scenario(name, road, seed, profile, phrasings) -> tuple[Scenario, int]:
-    error = None
-    for attempt in range(20):
-        where = road or random_road(UNSEEN_ROADS + seed * 20 + attempt)
-        try:
-            scenario = make_scenario(name, where, seed + 7919 * attempt, profile=profile)
-            return _rephrase(scenario, phrasings, seed), seed
-        except ScenarioError as reason:
-            error = reason
-    assert error is not None
-    raise error
-
-
-def _rephrase(scenario: Scenario, phrasings: dict[str, list[str]] | None, seed: int) -> Scenario:
-    """Replace the command's text. A number in a `target_speed` text becomes the target; `{speed}` takes the target."""
-    texts = (phrasings or {}).get(scenario.name)
-    if not texts or not scenario.commands:
-        return scenario
-    text, command, params = texts[(seed // len(SCENARIOS)) % len(texts)], scenario.commands[0], scenario.params
-    instruction = command.instruction
-    if instruction.speed_mps is not None:
-        text = text.replace("{speed}", f"{instruction.speed_mps:g}")
-        if number := NUMBER.search(text):
-            instruction = Instruction("target_speed", float(number.group()))
-            params = {**params, "speed_mps": instruction.speed_mps}
-    return replace(scenario, commands=(replace(command, text=text, instruction=instruction),), params=params)
-
-
 def evaluate(
     settings: EvaluateSettings,
     backend: PlannerBackend,
@@ -148,26 +61,37 @@ def evaluate(
     profile: VehicleProfile | None = None,
     on_episode: Callable[[dict], None] | None = None,
     on_plan: Callable[[Episode, PlanRequest, PlanAnswer | PlanError, Sequence[str]], None] | None = None,
-    watch: Callable[[int, Episode, TrackVectorEnv, int], None] | None = None,
+    watch: Callable[[int, Episode, WorldBatch, int], None] | None = None,
 ) -> dict:
-    """Run the suite; returns the report of DESIGN 9. `on_episode` is called with each finished episode's entry,
-    `on_plan` with each request, its answer and what kept it from being sent, `watch(tick, episode, env, slot)` after
-    each step (for pictures)."""
-    profile = profile or VehicleProfile()
-    if settings.world != "track":
-        raise EvaluationError(f"world {settings.world!r} cannot be evaluated; there is 'track'")
-    policy = load_policy(settings.controller, profile)
-    cases = build_scenarios(settings, profile)
+    """Run the suite; returns the report of DESIGN 9. `profile`: another car than the world's, in worlds with a native
+    batch. `on_episode` is called with each finished episode's entry, `on_plan` with each request, its answer and what
+    kept it from being sent, `watch(tick, episode, batch, slot)` after each step (for pictures: `batch.render([slot])`).
+    Raises EvaluationError, WorldError, RoadError, and what a policy raises that is unfit for the car."""
+    spec = find_world(settings.world)
+    if profile is not None and profile != spec.profile and spec.batch is None:
+        raise EvaluationError(f"world {spec.name!r} drives its own car; another profile cannot be put into it")
+    car = profile or spec.profile
+    policies = [load_policy(settings.controller, car)]
+    looked_at = bool(policies[0].needs_image) or not backend.wants_truth
+    skipped: dict[str, str] = {}
+    cases = build_scenarios(settings, car, eyes=looked_at, skipped=skipped)
     cases.sort(key=lambda case: -case[0].duration_s)  # a batch lasts as long as its longest episode
-    delay_s = _delay_s(settings, backend, profile)
+    sees = looked_at or (watch is not None and spec.camera)
+    world = _make_batch(spec, settings, profile, (car.camera.width_px, car.camera.height_px) if sees else None)
     entries = []
-    for start in range(0, len(cases), BATCH):
-        batch = [_episode(*case, settings, backend, profile) for case in cases[start : start + BATCH]]
-        sees = bool(policy.needs_image) or not backend.wants_truth or watch is not None
-        for episode in _run_batch(batch, backend, delay_s, settings, profile, sees, on_plan, watch):
-            entries.append(_entry(episode))
-            if on_episode:
-                on_episode(entries[-1])
+    try:
+        delay_s = _delay_s(settings, backend, car, spec, cases[0])
+        for start in range(0, len(cases), spec.side_by_side):
+            some = cases[start : start + spec.side_by_side]
+            while len(policies) < len(some):
+                policies.append(load_policy(settings.controller, car))
+            batch = [_episode(*case, settings, backend, car, policy) for case, policy in zip(some, policies)]
+            for episode in _run_batch(batch, world, backend, delay_s, sees, on_plan, watch):
+                entries.append(_entry(episode))
+                if on_episode:
+                    on_episode(entries[-1])
+    finally:
+        world.close()
     entries.sort(key=lambda e: (SCENARIOS.index(e["scenario"]), e["seed"]))
     return {
         "world": settings.world,
@@ -179,16 +103,31 @@ def evaluate(
         "commit": _commit(),
         "reprojection": settings.reprojection,
         "track": list(settings.track),
+        "skipped": skipped,
         "episodes": entries,
         "summary": summarise(entries),
     }
 
 
+def _make_batch(
+    spec: WorldSpec, settings: EvaluateSettings, profile: VehicleProfile | None, camera_size: tuple[int, int] | None
+) -> WorldBatch:
+    looks = {"camera_size": camera_size, "randomize": settings.randomize}
+    if spec.batch is None:
+        return WorldBatch(spec, **looks)
+    return spec.batch(**looks, **({} if profile is None else {"profile": profile}))
+
+
 def _episode(
-    scenario: Scenario, seed: int, settings: EvaluateSettings, backend: PlannerBackend, profile: VehicleProfile
+    scenario: Scenario,
+    seed: int,
+    settings: EvaluateSettings,
+    backend: PlannerBackend,
+    profile: VehicleProfile,
+    policy: Policy,
 ) -> Episode:
-    # Policies keep state between ticks (chunks), so every car has its own.
-    policy = load_policy(settings.controller, profile)
+    """A fresh episode. `policy` is this slot's own: policies keep state between ticks."""
+    policy.reset()
     controller = Controller(profile, policy, ControllerSettings(reprojection=settings.reprojection))
     hello = Hello(car_id=f"car-{seed}", session_id=f"episode-{seed}", profile=profile)
     session = PlannerSession(hello, cruise_mps=scenario.cruise_mps, confirm=not backend.wants_truth)
@@ -197,24 +136,9 @@ def _episode(
     )
 
 
-def _run_batch(batch, backend, delay_s, settings, profile, sees, on_plan, watch) -> Iterator[Episode]:
+def _run_batch(batch, world: WorldBatch, backend, delay_s, sees, on_plan, watch) -> Iterator[Episode]:
     """Step all cars of a batch together until each one's judge has decided."""
-    seeds = [episode.seed for episode in batch]
-    roads = [episode.scenario.road for episode in batch]
-    env = TrackVectorEnv(
-        len(batch),
-        roads,
-        profile=profile,
-        camera_size=(profile.camera.width_px, profile.camera.height_px) if sees else None,
-        randomize=settings.randomize,
-        seed=seeds,
-    )
-    env.reset(seed=seeds)
-    for i, episode in enumerate(batch):
-        scenario = episode.scenario
-        env.place(i, i, scenario.start_s_m, scenario.start_d_m, 0.0, scenario.start_speed_mps)
-        env.set_actors(i, scenario.actors)
-    observation = env.observe()
+    observation = world.start([episode.scenario for episode in batch], [episode.seed for episode in batch])
     running = set(range(len(batch)))
     actions = np.zeros((len(batch), 2), dtype=np.float32)
     tick = 0
@@ -222,28 +146,26 @@ def _run_batch(batch, backend, delay_s, settings, profile, sees, on_plan, watch)
         now_ns = round(tick * 1e9 / TICK_HZ)
         asked: list[tuple[int, PlanRequest, Frame]] = []
         for i in running:
-            request = _sense_and_ask(batch[i], env, i, observation, tick, now_ns, sees, backend.wants_truth)
+            request = _sense_and_ask(batch[i], world, i, observation, tick, now_ns, sees, backend.wants_truth)
             if request is not None:
                 asked.append((i, *request))
         if asked:
             _answer(batch, asked, backend, delay_s, tick, on_plan)
-        actions[:] = (0.0, -1.0)
         for i in running:
             actions[i] = _drive(batch[i], observation, i, tick, now_ns, sees)
-        observation, *_ = env.step(actions)
+        observation = world.step(actions, sorted(running))
         tick += 1
         for i in sorted(running):
             episode = batch[i]
-            episode.judge.observe(env.truth(i), *(episode.last_verdict or (None, None)))
+            episode.judge.observe(world.truth(i), *(episode.last_verdict or (None, None)))
             if watch:
-                watch(tick, episode, env, i)
+                watch(tick, episode, world, i)
             if episode.judge.finished:
                 running.discard(i)
                 yield episode
-    env.close()
 
 
-def _sense_and_ask(episode, env, i, observation, tick, now_ns, sees, wants_truth):
+def _sense_and_ask(episode, world, i, observation, tick, now_ns, sees, wants_truth):
     """Say the commands that are due; if the planner is free, make its request from the newest frame."""
     while episode.commands and episode.commands[0].t_s * TICK_HZ <= tick:
         command = episode.commands.pop(0)
@@ -257,7 +179,7 @@ def _sense_and_ask(episode, env, i, observation, tick, now_ns, sees, wants_truth
         t_capture_ns=now_ns,
         ego=_ego(observation, i),
         doing=episode.controller.doing(now_ns),
-        truth=env.truth(i).to_dict() if wants_truth else None,
+        truth=world.truth(i).to_dict() if wants_truth else None,
     )
     episode.seq += 1
     image = observation["image"][i] if sees else np.zeros((2, 2, 3), np.uint8)
@@ -307,27 +229,32 @@ def _ego(observation, i: int) -> EgoState:
     )
 
 
-def _delay_s(settings: EvaluateSettings, backend: PlannerBackend, profile: VehicleProfile) -> float:
+def _delay_s(
+    settings: EvaluateSettings,
+    backend: PlannerBackend,
+    profile: VehicleProfile,
+    spec: WorldSpec,
+    case: tuple[Scenario, int],
+) -> float:
     """The planner's answer time: as set, or the median of ten single answers of this backend on this machine."""
     if settings.delay_ms != "measured":
-        try:
-            delay_s = float(settings.delay_ms) / 1000.0
-        except ValueError:
-            raise EvaluationError(f"delay_ms must be a number or 'measured', got {settings.delay_ms!r}") from None
-        if not 0.0 <= delay_s <= 10.0:
-            raise EvaluationError(f"delay_ms must be between 0 and 10000, got {settings.delay_ms}")
-        return delay_s
-    env = TrackVectorEnv(1, [random_road(UNSEEN_ROADS + settings.seed)], profile=profile, seed=settings.seed)
-    observation, _ = env.reset(seed=settings.seed)
-    truth = env.truth(0).to_dict() if backend.wants_truth else None
-    images = (observation["image"][0], observation["image"][0])
-    request = PlanRequest(images, EgoState(speed_mps=1.0), Doing(), profile, 1.2, truth=truth)
-    times = []
-    for _ in range(12):
-        begin = time.perf_counter()
-        backend.plan([request])
-        times.append(time.perf_counter() - begin)
-    env.close()
+        return settings.delay_ms / 1000.0
+    size = (profile.camera.width_px, profile.camera.height_px) if spec.camera else None
+    scenario, seed = case
+    world = _make_batch(spec, settings, None if profile == spec.profile else profile, size)
+    try:
+        observation = world.start([scenario], [seed])
+        truth = world.truth(0).to_dict() if backend.wants_truth else None
+        images = (observation["image"][0],) * 2 if spec.camera else ()
+        ego = EgoState(speed_mps=scenario.start_speed_mps)
+        request = PlanRequest(images, ego, Doing(), profile, scenario.cruise_mps, truth=truth)
+        times = []
+        for _ in range(12):
+            begin = time.perf_counter()
+            backend.plan([request])
+            times.append(time.perf_counter() - begin)
+    finally:
+        world.close()
     return median(times[2:])  # the first answers warm caches up
 
 

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from bridge.names import choose
+from sims.worlds import find_world
 from training.backends import load_backend
 from training.evaluate import EvaluateSettings, EvaluationError, evaluate
-
-WORLDS = ("track",)
 
 
 def read_phrasings(path: str | Path) -> dict[str, list[str]]:
@@ -28,19 +27,6 @@ def read_phrasings(path: str | Path) -> dict[str, list[str]]:
     if not good:
         raise EvaluationError(f"phrasings: {path} must map each scenario to a list of texts")
     return plain
-
-
-def parse_delay(text: str) -> float | str:
-    """Milliseconds, or "measured". Raises EvaluationError."""
-    if text == "measured":
-        return text
-    try:
-        delay_ms = float(text)
-    except ValueError:
-        delay_ms = -1.0
-    if not 0.0 <= delay_ms < 60_000.0:
-        raise EvaluationError(f"--delay-ms {text!r}: give milliseconds (0 to 60000) or: measured")
-    return delay_ms
 
 
 def table(report: dict) -> Table:
@@ -59,16 +45,17 @@ def table(report: dict) -> Table:
 
 def run_evaluation(*, phrasings: Path | None, delay_ms: str, **fields) -> dict:
     """Evaluate with a progress bar, print the table, return the report. Raises what settings, model or world raise."""
-    choose(fields["world"], WORLDS, "world")
-    settings = EvaluateSettings(
-        **fields, delay_ms=parse_delay(delay_ms), phrasings=read_phrasings(phrasings) if phrasings else None
-    )
+    texts = read_phrasings(phrasings) if phrasings else None
+    settings = EvaluateSettings(**fields, delay_ms=delay_ms, phrasings=texts)
+    find_world(settings.world)  # before a model is loaded for nothing
     backend = load_backend(settings.planner)
     console = Console()
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("episodes", total=settings.episodes)
         report = evaluate(settings, backend, on_episode=lambda _: progress.advance(task))
     console.print(table(report))
+    for name, reason in report["skipped"].items():
+        console.print(f"[yellow]{name}[/yellow] left out: {escape(reason)}", highlight=False)
     failed = [e for e in report["episodes"] if not e["success"]]
     for e in failed[:20]:
         console.print(f"[red]{e['scenario']}[/red] on {e['track']}, seed {e['seed']}: {e['reason']}", highlight=False)

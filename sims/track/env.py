@@ -14,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 
 from bridge.messages import VehicleProfile
+from bridge.scale import scale_of
 from sims.actors import KINDS, ActorSpec
 from sims.road import Road, RoadError
 from sims.track import dynamics, rays, render
@@ -35,7 +36,7 @@ from sims.truth import ActorTruth, Truth
 
 MAX_ACTORS = 12
 SHARE_FROM_US = 1000.0  # work of one call, roughly; less is done on the caller's thread
-AHEAD_M, BEHIND_M, AHEAD_STEP_M = 10.0, 0.5, 0.25
+AHEAD_M, BEHIND_M, AHEAD_STEP_M = 10.0, 0.5, 0.25  # of the truth, for a car of the default size
 CAR_COLOURS = np.array(
     [[0.75, 0.05, 0.04], [0.05, 0.12, 0.6], [0.8, 0.8, 0.8], [0.05, 0.05, 0.06], [0.05, 0.4, 0.1], [0.9, 0.5, 0.05],
      [0.8, 0.7, 0.05], [0.35, 0.05, 0.5], [0.3, 0.32, 0.35], [0.05, 0.55, 0.6]]
@@ -373,9 +374,8 @@ class TrackVectorEnv(gym.vector.VectorEnv):
             collision=bool(e["collision"]), off_road=bool(e["off_road"]),
         )  # fmt: skip
 
-    @staticmethod
-    def _ahead(road, s):
-        offsets = np.arange(-BEHIND_M, AHEAD_M + 1e-9, AHEAD_STEP_M)
+    def _ahead(self, road, s):
+        offsets = np.arange(-BEHIND_M, AHEAD_M + 1e-9, AHEAD_STEP_M) * scale_of(self.profile).length
         x, y, yaw = road.to_world(s + offsets, 0.0)
         return np.column_stack([offsets, x, y, yaw, road.curvature_at(s + offsets)])
 
