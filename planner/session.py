@@ -14,10 +14,12 @@ from bridge.clock import NS_PER_S
 from bridge.messages import Command, CommandVerdict, Frame, Hello, Intent, Plan, Timings, Verdict
 from bridge.planning import CommandInForce, PlanAnswer, PlanError, PlanRequest
 from planner.guard import check_plan
+from planner.lookout import Lookout
 
 TTL_S = 2.0
 CRUISE_FRACTION = 0.8  # of the reference speed, until a command has changed it
 REFUSED_FOR_S = 2.0  # a model must refuse for so long; pictures a quarter of a second apart err alike
+HELD_S = 1.0  # a command whose plan would go into an occupied lane is not asked about for so long
 _UNTIL_CONFIRMED = {Verdict.DONE: Verdict.ACCEPTED, Verdict.REFUSED: Verdict.WAITING}
 PAIR_MAX_S = 1.0  # an older previous frame tells nothing of motion
 
@@ -26,7 +28,8 @@ PAIR_MAX_S = 1.0  # an older previous frame tells nothing of motion
 class _Order:
     """The command in force. `ending`: the last answer's verdict, where it ends a command, said since the command was
     `ending_age_s` old; `accepted`: an answer has
-    said so; `fastest_mps`: greatest speed planned at the first waypoint while it was in force."""
+    said so; `fastest_mps`: greatest speed planned at the first waypoint while it was in force; `held_until_s`: age
+    until which the lane is followed, for the reason `held`."""
 
     id: str
     text: str
@@ -36,6 +39,8 @@ class _Order:
     ending_age_s: float = 0.0
     accepted: bool = False
     fastest_mps: float = 0.0
+    held_until_s: float = 0.0
+    held: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,8 @@ class PlannerSession:
     `cruise_mps`: the speed kept without a command; by default CRUISE_FRACTION of the profile's reference speed.
     `confirm`: a backend that sees pictures errs now and then, so a verdict that ends a command counts only when the
     next answer says it again (`refused`: all answers for REFUSED_FOR_S, in which a car ahead may come into sight);
-    until then `done` goes out as `accepted` and `refused` as `waiting`.
+    until then `done` goes out as `accepted` and `refused` as `waiting`. Nor does it see what is beside it: a plan into
+    a lane where it has just seen something near is not sent, and for HELD_S the command waits (see `lookout.py`).
     """
 
     def __init__(self, hello: Hello, *, cruise_mps: float | None = None, ttl_s: float = TTL_S, confirm: bool = False):
@@ -63,6 +69,7 @@ class PlannerSession:
         self._ttl_s = ttl_s
         self._confirm = confirm
         self._order: _Order | None = None
+        self._lookout = Lookout(hello.profile.wheelbase_m)
         self._previous: tuple[np.ndarray, int] | None = None  # image, capture time on the car's clock
         self._seq = 0
 
@@ -100,7 +107,8 @@ class PlannerSession:
         command = None
         if order is not None:
             age_s = max(now_ns - order.taken_ns, 0) / NS_PER_S
-            command = CommandInForce(order.id, order.text, age_s, order.start_lane)
+            if age_s >= order.held_until_s:
+                command = CommandInForce(order.id, order.text, age_s, order.start_lane)
         return PlanRequest(
             images=images,
             ego=frame.ego,
@@ -125,10 +133,10 @@ class PlannerSession:
         An answer to a command that has been replaced meanwhile is still sent, under that command's id."""
         if isinstance(answer, PlanError):
             return Outcome(None, (str(answer),))
-        problems = check_plan(answer, request)
+        problems = check_plan(answer, request) or self._look_out(answer, request, frame)
         if problems:
             return Outcome(None, tuple(problems))
-        verdict = None
+        verdict = self._held_verdict() if request.command is None else None
         if request.command is not None and answer.verdict is not None:
             said = answer.verdict
             if self._order is not None and self._order.id == request.command.id:
@@ -149,6 +157,26 @@ class PlannerSession:
             timings=timings or Timings(model_s=answer.model_s, total_s=answer.model_s),
         )
         return Outcome(plan)
+
+    def _look_out(self, answer: PlanAnswer, request: PlanRequest, frame: Frame) -> list[str]:
+        """What the lookout has against a plan; the command then waits for HELD_S."""
+        if not self._confirm:
+            return []
+        now_s = frame.t_capture_ns / NS_PER_S
+        self._lookout.note(answer, now_s)
+        if request.command is None or self._order is None or self._order.id != request.command.id:
+            return []
+        self._order.held = self._lookout.objection(answer, request.command.start_lane, now_s) or ""
+        if not self._order.held:
+            return []
+        self._order.held_until_s = request.command.age_s + HELD_S
+        return [self._order.held]
+
+    def _held_verdict(self) -> CommandVerdict | None:
+        order = self._order
+        if order is None or not order.held:
+            return None
+        return CommandVerdict(command_id=order.id, verdict=Verdict.WAITING, reason=order.held)
 
     def _follow_up(self, order: _Order, answer: PlanAnswer, age_s: float) -> Verdict | None:
         """Move the command in force on; returns the verdict that goes out."""

@@ -34,9 +34,10 @@ class Car:
         self.frame = Frame(session_id="s-1", seq=self.seq, t_capture_ns=self.now_ns - 42 * NS_PER_S)
         return self.session.request(self.frame, image, self.now_ns)
 
-    def answer(self, request, verdict=None, intent=Intent.FOLLOW_LANE, v_mps=1.2, lane=0, reason=""):
+    def answer(self, request, verdict=None, intent=Intent.FOLLOW_LANE, v_mps=1.2, lane=0, reason="", actors=None):
         points = tuple(Waypoint(x_m=0.5 * k, y_m=0.0, v_mps=v_mps) for k in range(1, 9))
-        answer = PlanAnswer(intent, points, "words", verdict, reason, lane)
+        facts = {"lane_count": 2, "lane": lane, "actors": actors} if actors is not None else None
+        answer = PlanAnswer(intent, points, "words", verdict, reason, lane, extra={"facts": facts})
         return self.session.finish(request, answer, self.frame, model="m")
 
     def turn(self, *args, **kwargs):
@@ -211,3 +212,65 @@ def test_an_unconfirmed_end_does_not_change_the_cruise():
     assert car.session.cruise_mps == pytest.approx(1.2)
     car.turn(Verdict.DONE, v_mps=1.68)
     assert car.session.cruise_mps == pytest.approx(1.68)
+
+
+BESIDE = [{"kind": "car", "lane": 1, "distance_m": 1.0}]
+AHEAD = [{"kind": "car", "lane": 0, "distance_m": 1.0}]
+OVERTAKING = (Verdict.ACCEPTED, Intent.OVERTAKE_LEFT)
+
+
+def test_a_lane_where_something_was_just_seen_is_not_entered():
+    car = Car(confirm=True)
+    car.turn(actors=BESIDE)
+    car.say("overtake on the left")
+    refused = car.turn(*OVERTAKING, actors=AHEAD)  # it is beside the car now, out of the picture
+    assert refused.plan is None
+    assert refused.problems == ("left lane is occupied: car at 1.0 m, 0.5 s ago",)
+    request = car.ask()
+    assert request.command is None  # so that there is a plan that follows the lane meanwhile
+    plan = car.answer(request, actors=AHEAD).plan
+    assert (plan.verdict.verdict, plan.verdict.command_id) == (Verdict.WAITING, "c1")
+    assert "left lane is occupied" in plan.verdict.reason
+
+
+def test_a_lane_that_has_been_free_for_a_while_is_entered():
+    car = Car(confirm=True)
+    car.turn(actors=BESIDE)
+    car.say("overtake on the left")
+    car.turn(*OVERTAKING, actors=AHEAD)
+    for _ in range(4):
+        request = car.ask()
+        if request.command is not None:
+            break
+        car.answer(request, actors=AHEAD)
+    car.now_s += 1.5
+    plan = car.turn(*OVERTAKING, actors=AHEAD).plan
+    assert plan.verdict.verdict is Verdict.ACCEPTED
+
+
+def test_what_is_far_ahead_there_is_no_objection():
+    car = Car(confirm=True)
+    car.say("change left")
+    assert car.turn(Verdict.ACCEPTED, Intent.CHANGE_LEFT, actors=[{"kind": "car", "lane": 1, "distance_m": 2.0}]).plan
+
+
+def test_once_over_the_line_the_manoeuvre_goes_on():
+    car = Car(confirm=True)
+    car.say("overtake on the left")
+    car.turn(*OVERTAKING, lane=0, actors=AHEAD)
+    lead = [{"kind": "car", "lane": 2, "distance_m": 0.5}]
+    assert car.turn(*OVERTAKING, lane=1, actors=lead).plan
+
+
+def test_a_newer_command_is_not_held_back_by_the_old_ones_reason():
+    car = Car(confirm=True)
+    car.say("overtake on the left")
+    assert car.turn(*OVERTAKING, actors=BESIDE).plan is None
+    car.say("stop", id="c2")
+    assert car.ask().command.id == "c2"
+
+
+def test_the_expert_needs_no_lookout():
+    car = Car(confirm=False)
+    car.say("overtake on the left")
+    assert car.turn(*OVERTAKING, actors=BESIDE).plan
