@@ -7,7 +7,7 @@ STAMP = $(VENV)/.installed
 SECONDS_OF_DRIVE ?= 30
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install drive test lint figures bench clean
+.PHONY: install drive test test-worlds lint figures bench clean
 
 install: $(STAMP)
 
@@ -20,7 +20,10 @@ drive: $(STAMP)
 	$(BIN)/pacenote drive --seconds $(SECONDS_OF_DRIVE)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m "not worlds"
+
+test-worlds: $(STAMP)
+	$(BIN)/python -m pytest -m worlds -rs
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
