@@ -55,10 +55,11 @@ class Controller:
 
     def __init__(self, profile: VehicleProfile, policy: Policy, settings: ControllerSettings | None = None):
         self.profile, self.policy = profile, policy
-        self.settings = settings or ControllerSettings()
+        given = settings or ControllerSettings()
+        self.settings = given.for_car(profile)
         tracker, limits = self.settings.tracker, self.settings.supervisor
         self._period_s = 1.0 / self.settings.rate_hz
-        self._fallback = PursuitPolicy(profile, tracker, self.settings.rate_hz)
+        self._fallback = PursuitPolicy(profile, given.tracker, self.settings.rate_hz)
         self._player = ChunkPlayer(policy, self.settings.requery_ticks, self.settings.blend)
         self._supervisor = Supervisor(profile, limits, tracker.hold_brake, tracker.standstill_mps)
         self._watch = PartingWatch(limits, profile.wheelbase_m)

@@ -1,10 +1,14 @@
-"""Settings of the controller. Lengths are in wheelbases where one value shall serve cars of every size."""
+"""Settings of the controller. Lengths are in wheelbases where one value shall serve cars of every size; what is in m/s
+or m/s^2 is said for the default car, and `for_car` brings it to the scale of another (`bridge.scale`)."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from bridge.messages import VehicleProfile
+from bridge.scale import scale_of
 
 Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
@@ -28,6 +32,17 @@ class TrackerSettings(_Settings):
     standstill_mps: Positive = 0.05  # a wanted speed below this means: stand
     hold_brake: Fraction = 0.3  # brake that keeps a standing car standing
 
+    def for_car(self, profile: VehicleProfile) -> TrackerSettings:
+        """The same at the speeds of another car; the default car gets these very settings."""
+        scale = scale_of(profile)
+        if scale.is_one:
+            return self
+        changes = {
+            "standstill_mps": self.standstill_mps * scale.speed,
+            "integral_limit_mps2": self.integral_limit_mps2 * scale.accel,
+        }
+        return self.model_copy(update=changes)
+
 
 class SupervisorSettings(_Settings):
     """The ladder and the limits on what leaves the controller."""
@@ -45,6 +60,13 @@ class SupervisorSettings(_Settings):
     rejoin_ticks: Annotated[int, Field(ge=1)] = 15
     rejoin_fraction: Fraction = 0.6  # of the corridor
 
+    def for_car(self, profile: VehicleProfile) -> SupervisorSettings:
+        """The same at the speeds of another car; the default car gets these very settings."""
+        scale = scale_of(profile)
+        if scale.is_one:
+            return self
+        return self.model_copy(update={"overspeed_mps": self.overspeed_mps * scale.speed})
+
 
 class ControllerSettings(_Settings):
     """Everything of `Controller`. `reprojection=False` uses waypoints as if captured now (for comparison only)."""
@@ -58,3 +80,8 @@ class ControllerSettings(_Settings):
     plan_reach_wheelbases: Positive = 400.0
     tracker: TrackerSettings = TrackerSettings()
     supervisor: SupervisorSettings = SupervisorSettings()
+
+    def for_car(self, profile: VehicleProfile) -> ControllerSettings:
+        """The same at the speeds of another car; the default car gets these very settings."""
+        parts = {"tracker": self.tracker.for_car(profile), "supervisor": self.supervisor.for_car(profile)}
+        return self if scale_of(profile).is_one else self.model_copy(update=parts)

@@ -62,10 +62,11 @@ def shifted(path_m: np.ndarray, x_m: float, y_m: float, yaw_rad: float) -> np.nd
 
 
 class Tracker:
-    """Follows a path: `steering` is stateless, `acceleration` keeps the integral of the speed error."""
+    """Follows a path: `steering` is stateless, `acceleration` keeps the integral of the speed error. `settings` are as
+    for the default car, whatever the profile."""
 
     def __init__(self, profile: VehicleProfile, settings: TrackerSettings, period_s: float):
-        self.profile, self.settings, self._period_s = profile, settings, period_s
+        self.profile, self.settings, self._period_s = profile, settings.for_car(profile), period_s
         self.reset()
 
     def reset(self) -> None:

@@ -16,6 +16,10 @@ from kinematic_world import PROFILE, drive, oval, truth_at
 from bridge.messages import VehicleProfile
 from bridge.planning import INSTRUCTIONS, Instruction
 from bridge.scale import Scale, model_profile, scale_of
+from controller.core import Controller
+from controller.policies import PursuitPolicy
+from controller.settings import ControllerSettings, TrackerSettings
+from controller.tracker import Path, Tracker
 from sims.actors import ActorSpec
 from sims.expert import expert_answer
 from sims.judge import Judge
@@ -173,3 +177,22 @@ def test_bends_are_taken_at_the_profiles_lateral_acceleration():
     gentle = PROFILE.model_copy(update={"max_lateral_mps2": 0.5})
     usual, slow = (expert_answer(truth, p, fast, 1.2).waypoints[0].v_mps for p in (PROFILE, gentle))
     assert slow == pytest.approx(usual / 2, rel=0.05)
+
+
+def test_the_controller_decides_alike_at_any_scale():
+    scale = Scale(8.0, 8.0)
+    big = enlarged(scale)
+    path = np.array([[0.0, 0.0, 1.0], [0.5, 0.02, 0.8], [1.0, 0.1, 0.6], [2.0, 0.3, 0.0]])
+    large_path = path * (scale.length, scale.length, scale.speed)
+    for speed in (0.0, 0.04, 0.09, 0.5, 1.4):
+        small, large = (Tracker(p, TrackerSettings(), 1 / 30) for p in (PROFILE, big))
+        for _ in range(40):  # winds the integral up to its limit
+            actions = [
+                (t.steering(Path(way), v), t.acceleration(Path(way), v))
+                for t, way, v in ((small, path, speed), (large, large_path, speed * scale.speed))
+            ]
+            assert actions[1] == pytest.approx(actions[0], rel=0.02, abs=1e-3)
+    given = ControllerSettings()
+    assert given.for_car(PROFILE) is given
+    assert given.for_car(big).supervisor.overspeed_mps == 8.0 * given.supervisor.overspeed_mps
+    assert Controller(big, PursuitPolicy(big)).settings.tracker.standstill_mps == pytest.approx(0.4)
