@@ -65,8 +65,9 @@ def evaluate(
 ) -> dict:
     """Run the suite; returns the report of DESIGN 9. `profile`: another car than the world's, in worlds with a native
     batch. `on_episode` is called with each finished episode's entry, `on_plan` with each request, its answer and what
-    kept it from being sent, `watch(tick, episode, batch, slot)` after each step (for pictures: `batch.render([slot])`).
-    Raises EvaluationError, WorldError, RoadError, and what a policy raises that is unfit for the car."""
+    kept it from being sent, `watch(tick, episode, batch, slot)` after each step (for pictures: `batch.render([slot])`;
+    one that says `needs_image = False` takes none). Raises EvaluationError, WorldError, RoadError, and what a policy
+    raises that is unfit for the car."""
     spec = find_world(settings.world)
     if profile is not None and profile != spec.profile and spec.batch is None:
         raise EvaluationError(f"world {spec.name!r} drives its own car; another profile cannot be put into it")
@@ -76,7 +77,8 @@ def evaluate(
     skipped: dict[str, str] = {}
     cases = build_scenarios(settings, car, eyes=looked_at, skipped=skipped)
     cases.sort(key=lambda case: -case[0].duration_s)  # a batch lasts as long as its longest episode
-    sees = looked_at or (watch is not None and spec.camera)
+    shown = watch is not None and getattr(watch, "needs_image", True)  # drawing takes most of an evaluation's time
+    sees = looked_at or (shown and spec.camera)
     world = _make_batch(spec, settings, profile, (car.camera.width_px, car.camera.height_px) if sees else None)
     entries = []
     try:
