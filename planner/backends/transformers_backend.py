@@ -22,6 +22,7 @@ from planner.decoding import DecodingError, Grammar, decode
 from planner.grammar import GrammarError, answer_regex, parse_answer
 from planner.lean import LeanQwen2VL
 from planner.prompt import SYSTEM, SYSTEM_STOCK, render_prompt
+from planner.scale import parse_at_full_scale, request_at_model_scale
 
 SMALL_PARAMETERS = 50_000_000
 
@@ -35,9 +36,10 @@ class TransformersBackend:
 
     Args: `model`: folder (or a name known to the hub's cache) of the model, or of a LoRA adapter whose settings name
     its base. `trained`: the model was trained on our grammar (short system text, only our phrases); otherwise it is
-    told the format and may use its own words. `threads`: for torch; None: one for a small model on a CPU, whose steps
-    are too short to share. `rate_hz`: the most plans per
-    second that a car is given; fixed, so that an evaluation does not depend on the machine. Raises ModelError.
+    told the format and may use its own words. A trained one thinks at the scale of the default car: speeds and
+    distances of another are converted on the way in and out (`planner.scale`). `threads`: for torch; None: one for a
+    small model on a CPU, whose steps are too short to share. `rate_hz`: the most plans per second that a car is given;
+    fixed, so that an evaluation does not depend on the machine. Raises ModelError.
     """
 
     wants_truth = False
@@ -55,7 +57,7 @@ class TransformersBackend:
         name: str | None = None,
     ):
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self._max_tokens = max_tokens
+        self._max_tokens, self._trained = max_tokens, trained
         self.name = (name or Path(model).name)[:64]
         base, adapter = _base_and_adapter(model)
         dtype = dtype or (torch.float32 if self._device.type == "cpu" else torch.bfloat16)
@@ -77,6 +79,9 @@ class TransformersBackend:
         """One answer per request, in order; `model_s` is the time of the whole batch. A frame that cannot be used or an
         answer that does not end in time yields a PlanError in its place."""
         begin = time.perf_counter()
+        real = requests
+        if self._trained:
+            requests = [request_at_model_scale(request) for request in real]
         prompts = [render_prompt(request) for request in requests]
         usable = [i for i, request in enumerate(requests) if _has_frames(request)]
         answers: list[PlanAnswer | PlanError] = [
@@ -91,7 +96,7 @@ class TransformersBackend:
             rows, answers = [], [PlanError(str(error)) for _ in requests]
         model_s = time.perf_counter() - begin
         for i, tokens in zip(usable, rows, strict=False):
-            answers[i] = self._read(tokens, requests[i].profile, prompts[i], model_s)
+            answers[i] = self._read(tokens, real[i].profile, prompts[i], model_s)
         return answers
 
     def _read(self, tokens, profile: VehicleProfile, prompt: str, model_s: float) -> PlanAnswer | PlanError:
@@ -99,7 +104,7 @@ class TransformersBackend:
             return PlanError(f"the answer did not end within {self._max_tokens} tokens")
         text = self._tokenizer.decode(tokens, skip_special_tokens=True)
         try:
-            answer = parse_answer(text, profile)
+            answer = parse_at_full_scale(text, profile) if self._trained else parse_answer(text, profile)
         except GrammarError as error:
             return PlanError(str(error))
         return replace(answer, prompt=prompt, model_s=model_s)
