@@ -313,6 +313,34 @@ def evaluate(
     _write(json_file, report)
 
 
+@app.command("donkey-server")
+def donkey_server(
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 9091,
+    host: Annotated[str, typer.Option(help="Beyond loopback anybody there can drive.")] = "127.0.0.1",
+    world: World = "track",
+    track: Annotated[list[str] | None, typer.Option(help="The world's own tracks, or files; repeatable.")] = None,
+    lockstep: Annotated[bool, typer.Option("--lockstep", help="One step and one telemetry per control.")] = False,
+    traffic: Annotated[int, typer.Option(help="Other cars on the road.", min=0, max=10)] = 0,
+    max_cars: Annotated[int, typer.Option(help="Clients at once, each with a world of its own.", min=1)] = 8,
+    seed: Seed = 0,
+) -> None:
+    """A world behind the Donkey simulator's protocol, without display or Unity. Ends with Ctrl-C."""
+    from sims.donkey.server import run_server
+
+    tracks = [t for given in track or [] for t in given.split(",")]
+    run_server(
+        world,
+        tracks,
+        host=host,
+        port=port,
+        lockstep=lockstep,
+        seed=seed,
+        traffic=traffic,
+        max_cars=max_cars,
+        say=lambda text: print(text, flush=True),
+    )
+
+
 @train_app.command("controller")
 def train_controller(
     preset: Annotated[
