@@ -390,6 +390,38 @@ def export(
 
 
 @app.command()
+def validate(
+    bundle: Annotated[str, typer.Argument(help="flow, or the path of an ONNX bundle.")],
+    train_world: Annotated[str, typer.Option(help="The world that it was trained in.")] = "track",
+    worlds: Annotated[str | None, typer.Option(help="Others, with commas between; the config's by default.")] = None,
+    config: Annotated[Path | None, typer.Option(help="What to run and to ask for; configs/gate.yaml.")] = None,
+    episodes: Annotated[int | None, typer.Option(help="In each world with each seed.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Whole numbers with commas between.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Evaluations side by side.")] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Go on without worlds that are not here; the certificate says so.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Report and pictures; runs/<time>-validate by default.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only look at the certificate that it has.")] = False,
+    json_file: Json = None,
+) -> None:
+    """The gate between simulation and the car: the suite in several worlds, the gap, a signed certificate."""
+    from training.gate.settings import load_gate_settings, parse_seeds
+    from training.gate.validate import check as check_only
+    from training.gate.validate import validate as run
+
+    if check:
+        check_only(bundle)
+        return
+    others = None if worlds is None else tuple(name.strip() for name in worlds.split(","))
+    changes = {"worlds": others, "episodes": episodes, "seeds": parse_seeds(seeds), "jobs": jobs}
+    settings = load_gate_settings(config, **{k: v for k, v in changes.items() if v is not None})
+    report = run(bundle, settings, train_world=train_world, allow_missing=allow_missing, out=out)
+    _write(json_file, report)
+    raise typer.Exit(0 if report["passed"] else 1)
+
+
+@app.command()
 def bench(
     only: Annotated[str, typer.Option(help="Only benchmarks whose name contains this.")] = "",
     json_file: Json = None,
