@@ -58,7 +58,9 @@ def _client_keys(folder: Path | None, name: str):
 @app.command()
 def drive(
     world: World = "track",
-    track: Annotated[str, typer.Option(help="random (a road from --seed), or a racetrack file.")] = "random",
+    track: Annotated[
+        str, typer.Option(help="random (a road from --seed), a track of the world's own, or a racetrack file.")
+    ] = "random",
     planner: Planner = "nano",
     controller: Controller = "flow",
     say_at: Annotated[
@@ -72,12 +74,11 @@ def drive(
     json_file: Json = None,
 ) -> None:
     """Drive a simulated world with both layers as processes over ZeroMQ, and leave a run folder with a film."""
-    from bridge.names import choose
-    from training.drive_scene import DEFAULT_SAY, DEFAULT_SEED, DriveSettings, parse_say
+    from training.drive_scene import DEFAULT_SAY, DEFAULT_SEED, DriveSettings, drivable_world, parse_say
     from training.simulate import drive as run_drive
 
     settings = DriveSettings(
-        world=choose(world, ("track",), "world"),
+        world=drivable_world(world).name,  # an error now, before a planner is loaded for nothing
         track=track,
         planner=planner,
         controller=controller,
@@ -282,7 +283,7 @@ def evaluate(
     more_tracks: Annotated[list[str] | None, typer.Argument(metavar="[TRACK...]", help="Further tracks.")] = None,
     world: World = "track",
     suite: Annotated[str, typer.Option(help="all, or names with commas between them.")] = "all",
-    track: Annotated[list[str] | None, typer.Option(help="random, a track of the world's own, or a racetrack file.")] = None,
+    track: Annotated[list[str] | None, typer.Option(help="random, one of the world's own, or a CSV file.")] = None,
     planner: Planner = "expert",
     controller: Controller = "pursuit",
     delay_ms: Annotated[str, typer.Option(help="The planner's answer time in ms, or: measured.")] = "0",

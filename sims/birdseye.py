@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from bridge.messages import CameraModel, Waypoint
+from bridge.messages import CameraModel, VehicleProfile, Waypoint
+from bridge.scale import MODEL_CAR
 from sims.truth import Truth
 
 GROUND, TARMAC, WHITE, YELLOW = (38, 42, 40), (78, 80, 84), (235, 235, 235), (240, 200, 60)
@@ -20,10 +21,14 @@ _COLOURS = {"car": CAR, "cone": CONE, "box": BOX}
 
 
 def draw_birdseye(
-    truth: Truth, waypoints_world: np.ndarray | None, size_px: int = 240, span_m: float = 8.0
+    truth: Truth,
+    waypoints_world: np.ndarray | None,
+    size_px: int = 240,
+    span_m: float = 8.0,
+    profile: VehicleProfile = MODEL_CAR,
 ) -> np.ndarray:
     """The road around the car, from above, the car's heading upwards: (size_px, size_px, 3). `waypoints_world` (n, 2+)
-    [m, world frame] is the plan, None without one; `span_m` is the side of the square shown."""
+    [m, world frame] is the plan, None without one; `span_m` is the side of the square shown; `profile`: the car's."""
     scale = size_px / span_m
     canvas = np.full((size_px, size_px, 3), GROUND, np.uint8)
     c, s = math.cos(truth.yaw_rad), math.sin(truth.yaw_rad)
@@ -45,9 +50,9 @@ def draw_birdseye(
     for actor in truth.actors:
         body = _body(actor.x_m, actor.y_m, actor.yaw_rad, actor.length_m, actor.width_m)
         cv2.fillConvexPoly(canvas, pixels(*body), _COLOURS.get(actor.kind, CAR), cv2.LINE_AA)
-    cv2.fillConvexPoly(
-        canvas, pixels(*_body(truth.x_m + 0.13 * c, truth.y_m + 0.13 * s, truth.yaw_rad)), EGO, cv2.LINE_AA
-    )
+    reach = profile.length_m / 2 - profile.rear_overhang_m  # from the rear axle to the centre
+    ego = truth.x_m + reach * c, truth.y_m + reach * s, truth.yaw_rad, profile.length_m, profile.width_m
+    cv2.fillConvexPoly(canvas, pixels(*_body(*ego)), EGO, cv2.LINE_AA)
     if waypoints_world is not None:
         points = pixels(waypoints_world[:, 0], waypoints_world[:, 1])
         cv2.polylines(canvas, [points], False, PLAN, 1, cv2.LINE_AA)
@@ -56,7 +61,7 @@ def draw_birdseye(
     return canvas
 
 
-def _body(x_m, y_m, yaw_rad, length_m=0.38, width_m=0.2) -> tuple[np.ndarray, np.ndarray]:
+def _body(x_m, y_m, yaw_rad, length_m, width_m) -> tuple[np.ndarray, np.ndarray]:
     """Corners of a body around its centre, world frame."""
     along = np.array([1, 1, -1, -1]) * length_m / 2
     across = np.array([1, -1, -1, 1]) * width_m / 2

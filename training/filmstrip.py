@@ -12,9 +12,12 @@ import cv2
 import numpy as np
 import typer
 
+from bridge.messages import VehicleProfile
+from bridge.scale import scale_of
 from sims.birdseye import draw_birdseye
 from sims.scenarios import SCENARIOS
 from sims.truth import Truth
+from sims.worlds import find_world
 from training.backends import load_backend
 from training.evaluate import Episode, EvaluateSettings, evaluate
 from training.video import to_world
@@ -27,7 +30,8 @@ OUT = Path(__file__).resolve().parent.parent / "docs" / "images" / "scenarios.jp
 class Strip:
     """Pictures of one episode, kept about every half second and thinned out at the end."""
 
-    def __init__(self):
+    def __init__(self, profile: VehicleProfile):
+        self._profile = profile
         self.tiles: list[np.ndarray] = []
         self._poses: dict[int, dict] = {}
 
@@ -41,7 +45,7 @@ class Strip:
         if plan and captured:
             points = np.array([(w.x_m, w.y_m) for w in plan.waypoints])
             path = np.column_stack([to_world(points, captured), [w.v_mps for w in plan.waypoints]])
-        above = draw_birdseye(truth, path, TILE_PX, 8.0)
+        above = draw_birdseye(truth, path, TILE_PX, 8.0 * scale_of(self._profile).length, self._profile)
         top = cv2.resize(picture, (TILE_PX, TILE_PX * 3 // 4), interpolation=cv2.INTER_AREA)
         tile = np.vstack([top, above])
         words = [f"{tick / 30:.1f} s {truth.speed_mps:.2f} m/s", str(plan.intent) if plan else "-"]
@@ -61,16 +65,19 @@ class Strip:
         return np.vstack([head, row])
 
 
-def film(name: str, planner: str, controller: str, delay_ms: float, seed: int) -> np.ndarray:
+def film(
+    name: str, planner: str, controller: str, delay_ms: float, seed: int, world: str = "track", track: str = "random"
+) -> np.ndarray:
     """The strip of one episode of a scenario."""
-    strip = Strip()
+    strip = Strip(find_world(world).profile)
 
     def watch(tick, episode, env, slot):
         strip.take(tick, episode, env.render([slot])[0], env.truth(slot))
 
     settings = EvaluateSettings(
-        suite=name, planner=planner, controller=controller, delay_ms=delay_ms, episodes=1, seed=seed, randomize=0.5
-    )
+        world=world, track=(track,), suite=name, planner=planner, controller=controller, delay_ms=delay_ms, episodes=1,
+        seed=seed, randomize=0.5,
+    )  # fmt: skip
     report = evaluate(settings, load_backend(planner), watch=watch)
     entry = report["episodes"][0]
     return strip.picture(
@@ -85,10 +92,12 @@ def main(
     delay_ms: Annotated[float, typer.Option()] = 200.0,
     only: Annotated[str, typer.Option(help="Names with commas between them.")] = "",
     seed: Annotated[int, typer.Option()] = 0,
+    world: Annotated[str, typer.Option()] = "track",
+    track: Annotated[str, typer.Option()] = "random",
 ) -> None:
     """Write the strips of all scenarios into one picture."""
     names = only.split(",") if only else SCENARIOS
-    strips = [film(name, planner, controller, delay_ms, seed + k) for k, name in enumerate(names)]
+    strips = [film(name, planner, controller, delay_ms, seed + k, world, track) for k, name in enumerate(names)]
     out.parent.mkdir(parents=True, exist_ok=True)
     small = cv2.resize(np.vstack(strips), None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA)
     cv2.imwrite(str(out), small[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, 85))

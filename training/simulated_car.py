@@ -19,6 +19,7 @@ from bridge.clock import NS_PER_S, MonotonicClock
 from bridge.link import CarLink
 from bridge.messages import Plan, VehicleProfile
 from bridge.planning import Instruction
+from bridge.scale import MODEL_CAR, scale_of
 from bridge.vehicle import Sensors
 from car.program import CarProgram, quit_on_signals
 from car.telemetry import telemetry_row
@@ -30,10 +31,10 @@ from controller.settings import ControllerSettings
 from planner.phrasebook import understand
 from sims.judge import Judge
 from sims.scenarios import Scenario, TimedCommand
-from sims.track import TrackEnv
 from sims.truth import Truth
 from sims.vehicle_adapter import WorldVehicle
-from training.drive_scene import DriveSettings, make_scene
+from sims.world import STEP_S, World, WorldError
+from training.drive_scene import DriveSettings, drivable_world, make_scene
 
 PICTURE_EVERY_TICKS = 2
 JPEG_QUALITY = 92
@@ -49,7 +50,16 @@ def tell(**fields) -> None:
 class CommandJudge:
     """Whether one command of the timeline was obeyed, by the rules of the scenario of the same name."""
 
-    def __init__(self, text: str, instruction: Instruction, t_s: float, until_s: float, truth: Truth, scene: Scenario):
+    def __init__(
+        self,
+        text: str,
+        instruction: Instruction,
+        t_s: float,
+        until_s: float,
+        truth: Truth,
+        scene: Scenario,
+        profile: VehicleProfile = MODEL_CAR,
+    ):
         kind = instruction.kind
         step = 1 if kind.endswith("left") else -1
         target = truth.lane + step
@@ -59,10 +69,10 @@ class CommandJudge:
         self._actor = _nearest_ahead(truth)
         params = {"t_command_s": 0.0, "start_lane": truth.lane, "target_lane": target, "step": step}
         params |= {"speed_mps": instruction.speed_mps, "distance_m": 1.0}
-        limit_s = min(LIMIT_S.get(kind, 6.0), max(until_s - t_s, 1.0))
+        limit_s = min(LIMIT_S.get(kind, 6.0) * scale_of(profile).time, max(until_s - t_s, 1.0))
         command = TimedCommand(0.0, text, instruction)
         scenario = replace(scene, name=kind, commands=(command,), duration_s=limit_s, params=params)
-        self._judge = Judge(scenario, VehicleProfile())
+        self._judge = Judge(scenario, profile)
 
     def observe(self, truth: Truth) -> None:
         """One step of the world."""
@@ -92,18 +102,17 @@ class SimulatedDrive:
 
     def __init__(self, settings: DriveSettings, folder: Path):
         self.settings, self.folder = settings, folder
-        self.profile = VehicleProfile()
+        spec = drivable_world(settings.world)
+        camera = spec.profile.camera
         self.scene = make_scene(settings)
-        self.env = TrackEnv([self.scene.road], randomize=settings.randomize, seed=settings.seed)
-        observation, info = self.env.reset(seed=settings.seed)
-        world = self.env.world
-        world.place(0, 0, self.scene.start_s_m, self.scene.start_d_m, 0.0, 0.0)
-        world.set_actors(0, self.scene.actors)
-        # One step with the brake on brings the picture and the truth of the scene just set.
-        observation, _, _, _, info = self.env.step([0.0, -1.0])
+        self.env: World = spec.make(
+            camera_size=(camera.width_px, camera.height_px), randomize=settings.randomize, seed=settings.seed
+        )
+        self.profile = self.env.profile
+        observation, info = self.env.start(self.scene, settings.seed)
         self.clock = MonotonicClock()
         self.vehicle = WorldVehicle(
-            self.env, observation, info["truth"], self.profile, self.clock, on_step=self._on_step
+            self.env, observation, info["truth"], self.profile, self.clock, step_s=STEP_S, on_step=self._on_step
         )
         policy = load_policy(settings.controller, self.profile)
         self.controller = Controller(self.profile, policy, ControllerSettings())
@@ -172,7 +181,7 @@ class SimulatedDrive:
             at_s, text, instruction = self._due.pop(0)
             until_s = self._due[0][0] if self._due else self.settings.seconds
             if instruction is not None:
-                self.judges.append(CommandJudge(text, instruction, at_s, until_s, truth, self.scene))
+                self.judges.append(CommandJudge(text, instruction, at_s, until_s, truth, self.scene, self.profile))
         for judge in self.judges:
             judge.observe(truth)
 
@@ -200,16 +209,31 @@ class SimulatedDrive:
         }
 
 
+def camera_pose(world: World) -> dict[str, float]:
+    """Where this episode's camera is and how it looks (x, y, z [m], pitch, roll, yaw, hfov [rad], fisheye 0 or 1): as
+    the world says, else as its profile does."""
+    if hasattr(world, "camera"):
+        return world.camera()
+    c = world.profile.camera
+    pose = {"x": c.x_m, "y": c.y_m, "z": c.z_m, "pitch": c.pitch_rad, "roll": 0.0, "yaw": 0.0, "hfov": c.hfov_rad}
+    return {**pose, "fisheye": float(c.lens == "fisheye")}
+
+
 def main() -> None:
     """Arguments: settings file, run folder, planner's address."""
     settings_file, folder, endpoint = sys.argv[1:4]
     settings = DriveSettings.model_validate_json(Path(settings_file).read_text(encoding="utf-8"))
     cv2.setNumThreads(1)
-    drive = SimulatedDrive(settings, Path(folder))
-    camera = drive.env.world.cameras[0]
-    names = ("x", "y", "z", "pitch", "roll", "yaw", "hfov", "fisheye")
-    tell(event="world", camera={name: float(camera[name]) for name in names}, road=drive.scene.road.name)
-    drive.run(endpoint)
+    try:
+        drive = SimulatedDrive(settings, Path(folder))
+        try:
+            camera, profile = camera_pose(drive.env), drive.profile.model_dump(mode="json")
+            tell(event="world", camera=camera, profile=profile, road=drive.scene.road.name)
+            drive.run(endpoint)
+        finally:
+            drive.env.close()
+    except WorldError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from bridge.messages import VehicleProfile
+from bridge.scale import Scale, scale_of
 from cockpit.runs import Run
 from sims.birdseye import draw_birdseye
 from sims.road import Road
@@ -29,8 +30,8 @@ from sims.truth import ActorTruth, Truth
 from training.drive_scene import DriveSettings, make_scene
 
 FPS = 15
-SCALE = 4  # of the camera's picture
-VIEW_PX, VIEW_M = 480, 8.0  # bird's-eye view
+CAMERA_PX = 640  # width of the camera's picture in the film
+VIEW_M = 8.0  # side of the bird's-eye view, for the default car
 CAPTION_PX = 132
 GREEN, RED, WHITE, YELLOW, GREY = (70, 230, 110), (235, 70, 60), (240, 240, 240), (245, 205, 70), (150, 150, 150)
 DARK, CYAN = (24, 27, 31), (110, 220, 230)
@@ -79,26 +80,30 @@ class CameraView:
         for name, value in camera.items():
             self._cam[name] = value
         self._rotation = rays.rotation(self._cam)
-        self._half_m = profile.width_m / 2
+        self._half_m, self._scale = profile.width_m / 2, scale_of(profile)
 
     def draw(self, image: np.ndarray, moment: Moment) -> np.ndarray:
-        """RGB, `SCALE` times as large, with the planned path as a ribbon of the car's width."""
+        """RGB, CAMERA_PX wide, with the planned path as a ribbon of the car's width."""
         height, width = image.shape[:2]
-        canvas = cv2.resize(image, (width * SCALE, height * SCALE), interpolation=cv2.INTER_CUBIC)
+        size = CAMERA_PX, round(height * CAMERA_PX / width / 2) * 2
+        canvas = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
         if moment.plan_world is None:
             return canvas
         ego = to_ego(moment.plan_world[:, :2], moment.row)
-        path = _resample(np.column_stack([ego, moment.plan_world[:, 2]]), 0.08)
+        path = _resample(np.column_stack([ego, moment.plan_world[:, 2]]), 0.08 * self._scale.length)
         heading = np.unwrap(np.arctan2(np.gradient(path[:, 1]), np.gradient(path[:, 0])))
         side = np.column_stack([-np.sin(heading), np.cos(heading)]) * self._half_m
-        near = path[:, 0] > float(self._cam["x"]) + 0.12
+        in_view_m = float(self._cam["x"]) + 0.12 * self._scale.length
+        near = path[:, 0] > in_view_m
         left, right = (self._pixels(path[:, :2] + sign * side, width, height) for sign in (1, -1))
         overlay = canvas.copy()
         for k in np.flatnonzero(near[:-1] & near[1:]):
             corners = np.array([left[k], left[k + 1], right[k + 1], right[k]])
-            cv2.fillConvexPoly(overlay, corners.astype(np.int32), _speed_colour(path[k, 2]), cv2.LINE_AA)
+            cv2.fillConvexPoly(
+                overlay, corners.astype(np.int32), _speed_colour(path[k, 2] / self._scale.speed), cv2.LINE_AA
+            )
         canvas = cv2.addWeighted(overlay, 0.45, canvas, 0.55, 0.0)
-        waypoints = ego[ego[:, 0] > float(self._cam["x"]) + 0.12]
+        waypoints = ego[ego[:, 0] > in_view_m]
         for x, y in self._pixels(waypoints, width, height).astype(int):
             cv2.circle(canvas, (x, y), 5, WHITE, -1, cv2.LINE_AA)
             cv2.circle(canvas, (x, y), 5, (0, 0, 0), 1, cv2.LINE_AA)
@@ -107,19 +112,19 @@ class CameraView:
     def _pixels(self, points: np.ndarray, width: int, height: int) -> np.ndarray:
         f = rays.focal_px(self._cam, width)
         flat = [rays.project(self._cam, self._rotation, f, x, y, 0.0, width, height) for x, y in points]
-        return np.clip(np.array(flat, dtype=float).reshape(-1, 2) * SCALE, -10_000, 10_000)
+        return np.clip(np.array(flat, dtype=float).reshape(-1, 2) * CAMERA_PX / width, -10_000, 10_000)
 
 
 def _speed_colour(speed_mps: float) -> tuple[int, int, int]:
-    """Red at standstill over yellow to green at 1.2 m/s."""
+    """Red at standstill over yellow to green at 1.2 m/s, of the default car."""
     share = float(np.clip(speed_mps / 1.2, 0.0, 1.0))
     a, b, t = (RED, YELLOW, 2 * share) if share < 0.5 else (YELLOW, GREEN, 2 * share - 1)
     return tuple(int(p + (q - p) * t) for p, q in zip(a, b))
 
 
-def truth_of(row: dict, road: Road) -> Truth:
+def truth_of(row: dict, road: Road, scale: Scale) -> Truth:
     """What the bird's-eye view needs, from a row of telemetry and the road."""
-    s = np.arange(-3.0, VIEW_M, 0.2)
+    s = np.arange(-3.0, VIEW_M, 0.2) * scale.length
     x, y, yaw = road.to_world(row["s_m"] + s, 0.0)
     left, right = road.edges_at(row["s_m"])
     actors = tuple(
@@ -176,8 +181,8 @@ class Film:
         self._commands = [e for e in events if e["event"] == "command"]
         self._verdicts = [e for e in events if e["event"] in ("verdict", "command")]
         self.pictures = sorted((folder / "frames").glob("*.jpg"))
-        profile = VehicleProfile()
-        self._camera = CameraView(world["camera"], profile)
+        self._profile = VehicleProfile(**world["profile"])
+        self._camera = CameraView(world["camera"], self._profile)
         self._road = make_scene(settings).road
 
     def moment(self, index: int) -> Moment:
@@ -198,8 +203,11 @@ class Film:
         """RGB, one frame of the film."""
         moment = self.moment(index)
         image = cv2.cvtColor(cv2.imread(str(self.pictures[index])), cv2.COLOR_BGR2RGB)
-        above = draw_birdseye(truth_of(moment.row, self._road), moment.plan_world, VIEW_PX, VIEW_M)
-        top = np.hstack([self._camera.draw(image, moment), above])
+        scale = scale_of(self._profile)
+        truth, span_m = truth_of(moment.row, self._road, scale), VIEW_M * scale.length
+        view = self._camera.draw(image, moment)
+        above = draw_birdseye(truth, moment.plan_world, view.shape[0], span_m, self._profile)
+        top = np.hstack([view, above])
         return np.vstack([top, caption(moment, top.shape[1])])
 
 
