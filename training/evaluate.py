@@ -31,7 +31,15 @@ from sims.world import WorldBatch, WorldSpec
 from sims.worlds import find_world
 from training.suite import EvaluateSettings, EvaluationError, build_scenarios, choose_scenarios
 
-__all__ = ["EvaluateSettings", "EvaluationError", "build_scenarios", "choose_scenarios", "evaluate", "summarise"]
+__all__ = [
+    "EvaluateSettings",
+    "EvaluationError",
+    "build_scenarios",
+    "choose_scenarios",
+    "evaluate",
+    "run_one",
+    "summarise",
+]
 TICK_HZ = 30
 
 
@@ -109,6 +117,29 @@ def evaluate(
         "episodes": entries,
         "summary": summarise(entries),
     }
+
+
+def run_one(
+    case: tuple[Scenario, int],
+    settings: EvaluateSettings,
+    backend: PlannerBackend,
+    policy: Policy,
+    world: WorldBatch,
+    *,
+    profile: VehicleProfile,
+    sees: bool,
+    on_start: Callable[[Episode], None] | None = None,
+    watch: Callable[[int, Episode, WorldBatch, int], None] | None = None,
+) -> dict:
+    """One episode alone, for a recorder; returns its entry. The planner answers at once. `world` is a batch made by the
+    caller, who closes it; `sees`: it has a camera; `on_start` is called before the first tick. What `watch` raises ends
+    the episode and is passed on."""
+    episode = _episode(*case, settings, backend, profile, policy)
+    if on_start:
+        on_start(episode)
+    for done in _run_batch([episode], world, backend, 0.0, sees, None, watch):
+        return _entry(done)
+    raise AssertionError("an episode always ends")
 
 
 def _make_batch(
