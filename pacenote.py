@@ -12,6 +12,8 @@ from typing import Annotated
 
 import typer
 
+from training.collect_command import collect_app
+
 OURS = {"bridge", "controller", "car", "planner", "sims", "training", "cockpit"}
 ADDRESS = "tcp://127.0.0.1:5555"
 
@@ -28,6 +30,7 @@ train_app = typer.Typer(no_args_is_help=True, help="Train one layer from nothing
 app.add_typer(planner_app, name="planner")
 app.add_typer(car_app, name="car")
 app.add_typer(train_app, name="train")
+app.add_typer(collect_app, name="collect")
 
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result here.")]
 Seed = Annotated[int, typer.Option(help="Everything random follows from it.")]

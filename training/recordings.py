@@ -22,13 +22,15 @@ class RecordingError(RuntimeError):
 @dataclass(frozen=True)
 class RecordedFrame:
     """One frame. `steering` in [-1, 1], positive left, and `throttle` in [-1, 1] of whoever drove, where known;
-    `speed_mps` where it was measured."""
+    `speed_mps` where it was measured; `time_s` (of the recorder's clock) and `session` where they were written down."""
 
     index: int
     image: Path
     steering: float | None = None
     throttle: float | None = None
     speed_mps: float | None = None
+    time_s: float | None = None
+    session: str | None = None
 
     def jpeg(self) -> bytes:
         """The encoded picture. Raises RecordingError when it is missing or implausibly large."""
@@ -88,12 +90,15 @@ def _donkey_frame(folder: Path, record: object, where: str, keys: tuple[str, str
     index_key, image_key, angle_key, throttle_key = keys
     if not isinstance(record, dict) or image_key not in record:
         raise RecordingError(f"{where}: expected an object with {image_key!r}")
-    angle = _number(record.get(angle_key))
+    angle, time_ms = _number(record.get(angle_key)), _number(record.get("_timestamp_ms"))
+    session = record.get("_session_id")
     return RecordedFrame(
         index=int(record.get(index_key, 0)),
         image=_inside(folder, record[image_key], where),
         steering=None if angle is None else -angle,
         throttle=_number(record.get(throttle_key)),
+        time_s=None if time_ms is None else time_ms / 1000.0,
+        session=None if session is None else str(session),
     )
 
 

@@ -127,7 +127,7 @@ class Episode:
     @property
     def state(self) -> np.ndarray:
         """(n, k) float32; the names of its elements stand in info.json."""
-        return self.column(STATE)
+        return self.column(STATE).reshape(len(self), -1)
 
     def images(self, camera: str | None = None) -> Iterator[np.ndarray]:
         """The pictures one by one, (h, w, 3) uint8 RGB. Raises DatasetError where the video ends too early."""

@@ -97,7 +97,8 @@ class EpisodeWriter:
 
 
 class DatasetWriter:
-    """A dataset that episodes are added to. Use as a context manager."""
+    """A dataset that episodes are added to. Use as a context manager. `info`: as in info.json; `episodes`: their rows
+    of meta/episodes without the statistics."""
 
     def __init__(self, folder: str | Path, fps: int, features: dict[str, dict], robot: str, *, resume: bool = False):
         """Begin a dataset, or go on with one of the same features (`resume`). Raises DatasetError when the folder holds
@@ -111,6 +112,7 @@ class DatasetWriter:
                 self.info = self._take_up(fps, features)
             else:
                 self.info = layout.empty_info(fps, features, robot)
+                self.episodes: list[dict] = []
                 self._tasks: list[str] = []
                 self._stats: dict = {}
                 self._put_json(INFO, self.info)
@@ -180,6 +182,7 @@ class DatasetWriter:
         if len(rows) < info["total_episodes"]:
             raise DatasetError(f"{self.folder}: {info['total_episodes']} episodes counted, {len(rows)} found in meta")
         self._stats = merge_all([stats_of_row(row) for row in rows])
+        self.episodes = [_about(row) for row in rows]
         counts = {"total_episodes": len(rows), "total_frames": rows[-1]["dataset_to_index"] if rows else 0}
         self._remove_from(len(rows), features)
         if rows:
@@ -219,6 +222,7 @@ class DatasetWriter:
         self._put_json(STATS, to_plain(stats))
         self._put_json(INFO, info)
         self._tasks, self._stats, self.info = known, stats, info
+        self.episodes.append(_about(row.to_pylist()[0]))
         return episode
 
     def _table(self, rows: list[dict], task_indices: list[int], episode: int, first: int) -> pa.Table:
@@ -232,7 +236,7 @@ class DatasetWriter:
         }
         columns = []
         for column in self._schema:
-            values = own[column.name] if column.name in own else [_value(row[column.name]) for row in rows]
+            values = own[column.name] if column.name in own else [_value(row[column.name], column.type) for row in rows]
             try:
                 columns.append(pa.array(values, column.type, from_pandas=False))
             except (pa.ArrowException, TypeError) as error:
@@ -250,8 +254,11 @@ class DatasetWriter:
         _into_place(aside, self.folder / relative)
 
 
-def _value(value: Any) -> Any:
-    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+def _value(value: Any, kind: pa.DataType) -> Any:
+    """As a column holds it: a vector of one element is a number there."""
+    value = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+    one = isinstance(value, list) and len(value) == 1 and not pa.types.is_fixed_size_list(kind)
+    return value[0] if one else value
 
 
 def _plain(column: pa.ChunkedArray) -> np.ndarray:
@@ -260,6 +267,11 @@ def _plain(column: pa.ChunkedArray) -> np.ndarray:
         flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
         return flat.reshape(len(column), column.type.list_size)
     return column.to_numpy()
+
+
+def _about(row: dict) -> dict:
+    """A row of meta/episodes without its statistics."""
+    return {name: value for name, value in row.items() if not name.startswith("stats/")}
 
 
 def _parting(info: dict, fps: int, features: dict[str, dict]) -> str | None:
