@@ -64,7 +64,7 @@ class Meter:
         self.needs_image = strips > 0
         self._scale = scale_of(profile)
         self._ticks: dict[int, list[Tick]] = defaultdict(list)
-        self._films: dict[int, _Film] = defaultdict(_Film)
+        self._films: dict[int, _Film] = defaultdict(lambda: _Film(profile))
         self._wanted = strips
         self._kept: list[tuple[bool, str, np.ndarray]] = []
 
