@@ -31,7 +31,8 @@ END_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True)
 class Snapshot:
-    """`cars` (n, CAR_STATE) float32 by car index, `picture` (h, w, 3) uint8 RGB or None; valid until the next request."""
+    """`cars` (n, CAR_STATE) float32 by car index, `picture` (h, w, 3) uint8 RGB or None; valid until the next
+    request."""
 
     time_s: float
     control_steps: int
@@ -138,9 +139,8 @@ class TorcsProcess:
 
     def place(self, placements: np.ndarray) -> Snapshot:
         """Start anew with every car placed: (n,) PLACEMENT, one for each car."""
-        return self._state(
-            protocol.request(protocol.PLACE, placements.tobytes(), len(placements)), ANSWER_TIMEOUT_S, "placing the cars"
-        )
+        message = protocol.request(protocol.PLACE, placements.tobytes(), len(placements))
+        return self._state(message, ANSWER_TIMEOUT_S, "placing the cars")
 
     def set_camera(self, x_m: float, y_m: float, z_m: float, pitch_rad: float) -> Snapshot:
         """Put the eye there: from the ego's centre of gravity, z above the ground below it; pitch down is positive."""

@@ -1,4 +1,4 @@
-"""The records on the socket between Python and the driver module; `driver/PROTOCOL.md` describes them. Knows no TORCS."""
+"""The records on the socket between Python and the driver module (`driver/PROTOCOL.md`). Knows no TORCS."""
 
 from __future__ import annotations
 

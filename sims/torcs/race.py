@@ -41,7 +41,8 @@ class Race:
 
 
 def _params(name: str, *parts: str) -> str:
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n<params name={quoteattr(name)}>\n' + "\n".join(parts) + "\n</params>\n"
+    body = "\n".join(parts)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n<params name={quoteattr(name)}>\n{body}\n</params>\n'
 
 
 def _section(name: str | int, *parts: str) -> str:

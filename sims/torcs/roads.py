@@ -16,7 +16,7 @@ import numpy as np
 from scipy.ndimage import uniform_filter1d
 
 from sims.road import SAMPLE_STEP_M, Road, RoadError, road_from_points
-from sims.torcs.install import cache_folder, fingerprint
+from sims.torcs.install import cache_folder, package_version
 from sims.torcs.process import TorcsProcess
 from sims.torcs.race import Race
 from sims.torcs.spec import LENGTH_SCALE
@@ -68,7 +68,7 @@ def _spaced(distance: np.ndarray, length_m: float) -> np.ndarray:
 
 def _points(track: str) -> tuple[np.ndarray, float]:
     """ROAD_POINTs of a track and TORCS's length of it, from the cache or the game."""
-    path = cache_folder() / fingerprint() / "roads" / f"{track}.npz"
+    path = cache_folder() / f"roads-{package_version()}" / f"{track}.npz"
     if path.is_file():
         try:
             with np.load(path, allow_pickle=False) as kept:

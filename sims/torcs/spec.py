@@ -13,8 +13,8 @@ WHEELBASE_M = 2.64
 LENGTH_SCALE = WHEELBASE_M / 0.25  # of the default car; speeds are scaled alike, so that times are unchanged
 SPEED_SCALE = LENGTH_SCALE
 
-# TORCS's car1-trb1. Sizes are the game's own, checked at every start; accelerations were measured (docs/worlds/torcs.md):
-# what the car can do at any speed up to its maximum here, on asphalt.
+# TORCS's car1-trb1. Sizes are the game's own, checked at every start; accelerations were measured
+# (docs/worlds/torcs.md): what the car can do at any speed up to its maximum here, on asphalt.
 PROFILE = VehicleProfile(
     name="torcs-trb1",
     wheelbase_m=WHEELBASE_M,

@@ -172,10 +172,12 @@ class TorcsWorld(World):
         """Bodies of all cars; the ego's must be the one that the profile describes."""
         self._bodies = bodies = np.ones((len(shapes), k.BODY_COLUMNS))
         bodies[:, k.REAR_AXLE], bodies[:, k.WHEELBASE] = shapes["rear_axle"], shapes["front_axle"] - shapes["rear_axle"]
-        bodies[:, k.FRONT], bodies[:, k.REAR], bodies[:, k.WIDTH] = (shapes[c] for c in ("front_end", "rear_end", "width"))
+        bodies[:, k.FRONT], bodies[:, k.REAR] = shapes["front_end"], shapes["rear_end"]
+        bodies[:, k.WIDTH] = shapes["width"]
         bodies[:, k.LOCK], bodies[:, k.RATIO :] = shapes["steer_lock"], np.maximum(shapes["gear_ratio"], 1e-3)
         p, own = self.profile, bodies[0]
-        found = (own[k.WHEELBASE], own[k.WIDTH], own[k.FRONT] - own[k.REAR], own[k.REAR_AXLE] - own[k.REAR], own[k.LOCK])
+        length, overhang = own[k.FRONT] - own[k.REAR], own[k.REAR_AXLE] - own[k.REAR]
+        found = (own[k.WHEELBASE], own[k.WIDTH], length, overhang, own[k.LOCK])
         said = (p.wheelbase_m, p.width_m, p.length_m, p.rear_overhang_m, p.steering_limit_rad)
         if not np.allclose(found, said, atol=0.02):
             raise WorldError(f"TORCS's car measures {np.round(found, 3).tolist()}, its profile says {list(said)}")
@@ -244,7 +246,7 @@ class TorcsWorld(World):
     # ---- a step --------------------------------------------------------------------------------------------------
 
     def _command_ego(self, steering: float, acceleration: float) -> None:
-        """Pedals by feed-forward: the action is the wanted share of the profile's acceleration or brake, on the flat."""
+        """Pedals by feed-forward: the action is the wanted share of the profile's acceleration or brake on the flat."""
         profile = self.profile
         wanted = acceleration * (profile.max_accel_mps2 if acceleration >= 0 else profile.max_brake_mps2)
         own = (self._snapshot.cars[0], self._bodies[0])
