@@ -18,8 +18,8 @@ from training.gate.table import MEASURES, SHARES
 from training.gate.verdict import RULES
 from training.gate.words import TITLES
 
-COLOURS = {"policy": "#c0392b", "pursuit": "#7f8c8d", "minus_pursuit": "#7f8c8d", "minus_train": "#2c3e50"}
-NAMES = {"minus_pursuit": "against pursuit, same world", "minus_train": "against the training world"}
+COLOURS = {"policy": "#c0392b", "pursuit": "#7f8c8d", "minus_pursuit": "#b9770e", "minus_train": "#2c3e50"}
+NAMES = {"minus_pursuit": "bundle - pursuit in the same world", "minus_train": "bundle here - in the training world"}
 
 
 def gap_picture(path: Path, table: Sequence[Mapping], settings: GateSettings, train_world: str, title: str) -> None:
@@ -39,18 +39,20 @@ def gap_picture(path: Path, table: Sequence[Mapping], settings: GateSettings, tr
         if measure in SHARES:
             top.set_ylim(-0.03, 1.03)
         else:
-            top.set_ylim(bottom=0.0)
+            top.set_ylim(-0.04 * top.get_ylim()[1], 1.08 * top.get_ylim()[1])
+        reach = 1.1 * max(np.abs(low.get_ylim()))  # around zero, so that a large gap looks large
+        low.set_ylim(-reach, reach)
         low.set_xticks(range(len(worlds)), worlds)
         low.set_xlim(-0.5, len(worlds) - 0.5)
         for axis in (top, low):
             axis.grid(axis="y", alpha=0.3)
-            axis.tick_params(labelsize=8)
-    axes[0][0].legend(fontsize=7, loc="lower left")
-    axes[1][0].legend(fontsize=7, loc="lower left")
+            axis.tick_params(labelsize=8, labelbottom=True)
     axes[0][0].set_ylabel("figure (dotted: limit)", fontsize=9)
     axes[1][0].set_ylabel("difference", fontsize=9)
     figure.suptitle(title, fontsize=11)
-    figure.tight_layout()
+    figure.tight_layout(rect=(0.0, 0.04, 1.0, 1.0))
+    marks = [mark for row in axes for mark in zip(*row[0].get_legend_handles_labels(), strict=True)]
+    figure.legend(*zip(*marks, strict=True), loc="lower center", ncols=len(marks), fontsize=9)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -82,11 +84,13 @@ def scenario_picture(path: Path, shares: Mapping[str, Mapping[str, Mapping]], ti
     names = [name for name in SCENARIOS if any(name in column for column in shares.values())]
     values = np.array([[column.get(name, {}).get("success", np.nan) for column in shares.values()] for name in names])
     figure, axis = plt.subplots(figsize=(1.6 + 1.3 * len(shares), 1.2 + 0.32 * len(names)))
-    axis.imshow(values, vmin=0.0, vmax=1.0, cmap="RdYlGn", aspect="auto")
+    axis.imshow(values, vmin=0.0, vmax=1.0, cmap="RdYlGn", alpha=0.7, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         n = list(shares.values())[column].get(names[row], {}).get("n", 0)
         words = f"{round(value * n)}/{n}" if n else "not shown"
         axis.text(column, row, words, ha="center", va="center", fontsize=8)
+    axis.set_xticks(np.arange(-0.5, len(shares)), minor=True)
+    axis.grid(which="minor", axis="x", color="white", linewidth=2.0)
     axis.set_xticks(range(len(shares)), list(shares), fontsize=8, rotation=20)
     axis.set_yticks(range(len(names)), names, fontsize=8)
     axis.set_title(title, fontsize=9)
