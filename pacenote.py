@@ -30,6 +30,8 @@ train_app = typer.Typer(no_args_is_help=True, help="Train one layer from nothing
 app.add_typer(planner_app, name="planner")
 app.add_typer(car_app, name="car")
 app.add_typer(train_app, name="train")
+worlds_app = typer.Typer(invoke_without_command=True)
+app.add_typer(worlds_app, name="worlds")
 app.add_typer(collect_app, name="collect")
 
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result here.")]
@@ -343,6 +345,27 @@ def donkey_server(
         max_cars=max_cars,
         say=lambda text: print(text, flush=True),
     )
+
+
+@worlds_app.callback()
+def worlds(context: typer.Context, json_file: Json = None) -> None:
+    """The simulated worlds: what each needs, and whether it is here."""
+    if context.invoked_subcommand is None:
+        from training.world_table import list_worlds, print_worlds
+
+        entries = list_worlds()
+        print_worlds(entries)
+        _write(json_file, entries)
+
+
+@worlds_app.command("check")
+def worlds_check(name: Annotated[str, typer.Argument(help="Which world.")], json_file: Json = None) -> None:
+    """Whether a world keeps the contract that all worlds share. Exit code 1 when a check failed."""
+    from training.world_table import run_checks
+
+    result = run_checks(name)
+    _write(json_file, result)
+    raise typer.Exit(0 if result["ok"] else 1)
 
 
 @train_app.command("controller")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from sims.road import Road
 from sims.scenarios import Scenario
 from sims.track.env import MAX_ACTORS, TrackVectorEnv
@@ -69,4 +71,4 @@ class TrackEnv(World):
 
     @staticmethod
     def _first(observation):
-        return {name: value[0] for name, value in observation.items()}
+        return {name: np.asarray(value[0]) for name, value in observation.items()}
