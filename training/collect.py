@@ -62,7 +62,8 @@ class CollectSettings(BaseModel):
         """The controller that drives; the human stands in for pursuit. Raises UnknownName for an unknown driver."""
         if self.driver.startswith("policy:") and len(self.driver) > len("policy:"):
             return self.driver.removeprefix("policy:")
-        choose(self.driver, DRIVERS, "driver")
+        kind, colon, _ = self.driver.partition(":")
+        choose(f"{kind}:BUNDLE" if colon else kind, DRIVERS, "driver")
         return "pursuit"
 
     def what(self) -> dict:

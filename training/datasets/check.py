@@ -15,11 +15,12 @@ import pyarrow as pa
 
 from training.datasets.layout import ACTION, STATS, DatasetError, data_schema
 from training.datasets.read import Dataset, Episode, load_episodes, load_json
-from training.datasets.stats import column_stats, differences, from_plain, merge_all, stats_of_row
+from training.datasets.stats import PictureStats, column_stats, differences, from_plain, merge_all, stats_of_row
 
 TIME_TOLERANCE_S = 1e-4  # as strict as the format's own reader
 STATS_TOLERANCE = 1e-4
-PICTURE_TOLERANCE = 0.06  # of full brightness: video is lossy
+PICTURE_TOLERANCE = 0.04  # of full brightness: video is lossy
+SAMPLE_TOLERANCE = 0.15  # where the statistics are of other pictures of the episode than ours would be
 MAX_ERRORS = 50
 _NUMPY = {"float32": "float32", "float64": "float64", "int64": "int64", "bool": "bool"}
 
@@ -179,19 +180,19 @@ def _stats_errors(episode: Episode, row: dict, schema: pa.Schema) -> list[str]:
 
 def _picture_errors(episode: Episode, camera: str, row: dict, shape: list[int]) -> list[str]:
     """Number, times, size, and the mean brightness of the pictures against the statistics."""
-    total, count, errors = np.zeros(3), 0, []
+    again, errors = PictureStats(), []
     for number, (at_s, image) in enumerate(episode.timed_images(camera)):
         if list(image.shape) != list(shape):
             return [f"{camera}: picture {number} is {image.shape}, info.json says {shape}"]
         if abs(at_s - number / episode.fps) > TIME_TOLERANCE_S:
             return [f"{camera}: picture {number} stands at {at_s:.4f} s, its row at {number / episode.fps:.4f} s"]
-        total += image.mean((0, 1)) / 255.0
-        count += 1
+        again.add(image)
     noted = stats_of_row(row).get(camera)
     if noted is None:
         return [f"no statistics of {camera}"]
-    off = np.abs(noted["mean"].ravel() - total / max(count, 1))
-    if off.max() > PICTURE_TOLERANCE:
+    ours = again.result()
+    off = np.abs(noted["mean"] - ours["mean"])
+    if off.max() > (PICTURE_TOLERANCE if noted["count"] == ours["count"] else SAMPLE_TOLERANCE):
         errors.append(f"{camera}: mean brightness is {off.max():.2f} off its statistics; other pictures?")
     at = f"videos/{camera}/"
     if abs(row[at + "to_timestamp"] - row[at + "from_timestamp"] - len(episode) / episode.fps) > 0.5 / episode.fps:
