@@ -51,7 +51,7 @@ class SimulatedCar:
 
     def load(self, road: Road) -> None:
         """A scene: the car stands at s = 0 in the middle of the road, with `traffic` other cars around the lap."""
-        self._time_s, self._blind = 0.0, False
+        self._blind = False
         factor = scale_of(self.spec.profile)
         cruise = 0.8 * self.spec.profile.reference_speed_mps
         left, right = (float(edge) for edge in road.edges_at(0.0))
@@ -65,16 +65,18 @@ class SimulatedCar:
 
     def begin(self, scenario: Scenario, seed: int, *, blind: bool = False) -> None:
         """Start an episode. `blind`: without pictures. Raises WorldError."""
-        self.scenario, self.seed, self._blind = scenario, seed, blind
+        self.scenario, self.seed, self._blind, self._time_s = scenario, seed, blind, 0.0
         self.controls(0.0, 0.0, 1.0)
         self._start(scenario)
         self._driven_before_m = 0.0
         self._crossings, self._events = 0, []
 
     def reset(self) -> None:
-        """Back to where the episode began, standing still with the brake on."""
+        """Back to where the episode began, standing still with the brake on. Time goes on."""
         if self.scenario is not None:
+            time_s = self._time_s
             self.begin(self.scenario, self.seed, blind=self._blind)
+            self._time_s = time_s
 
     def place(self, x_m: float, y_m: float) -> None:
         """Standing on the road at the point nearest to (x, y), metres at model scale; heading along the road."""

@@ -205,9 +205,18 @@ class DonkeyClient:
         self.ask({"msg_type": "load_scene", "scene_name": scene}, "car_loaded", patience)
         self._in_scene, self.scene = True, scene
 
-    def telemetry(self, accept: Callable[[dict], bool] | None = None, patience_s: float | None = None) -> dict:
-        """The next telemetry that `accept` agrees with; it has been waited for."""
-        return self.wait_for(("telemetry",), patience_s or self.patience.telemetry_s, "send telemetry", accept)
+    def telemetry(
+        self,
+        accept: Callable[[dict], bool] | None = None,
+        patience_s: float | None = None,
+        what: str = "send telemetry",
+    ) -> dict:
+        """The next telemetry that `accept` agrees with; `what` is what the other end failed to do otherwise."""
+        return self.wait_for(("telemetry",), patience_s or self.patience.telemetry_s, what, accept)
+
+    def telemetry_at(self, time_s: float) -> dict:
+        """The next telemetry of the simulator's time `time_s` or later."""
+        return self.telemetry(lambda m: protocol.number(m, "time") >= time_s - 1e-6, what="let its time pass")
 
     def configure(self, msg_type: str, values: dict[str, object]) -> None:
         """Send car_config, cam_config, cam_config_b or lidar_config, all values as strings, and wait for telemetry, so

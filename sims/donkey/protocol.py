@@ -101,8 +101,8 @@ class ObjectSplitter:
 class LineSplitter:
     """Cuts a stream at newlines."""
 
-    def __init__(self, cap: int = TELEMETRY_CAP):
-        self.cap = cap
+    def __init__(self, cap: int | None = None):
+        self.cap = TELEMETRY_CAP if cap is None else cap
         self._buffer = bytearray()
 
     @property

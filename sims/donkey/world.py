@@ -240,7 +240,9 @@ class DonkeyWorld(World):
             client.telemetry()
         client.control(0.0, 0.0, 1.0)
         settled_s = protocol.number(client.latest, "time") + SETTLE_S
-        first = client.telemetry(lambda m: protocol.number(m, "time") >= settled_s and self._sized(m))
+        first = client.telemetry_at(settled_s)
+        if not self._sized(first):
+            first = client.telemetry(self._sized, what=f"send pictures of {self._camera_size}")
         self._unity = UnityTruth(road)
         client.events.clear()
         return self._begin(first)
@@ -274,32 +276,35 @@ class DonkeyWorld(World):
         """Send the controls; the telemetry of the world one step later."""
         client, (steering, acceleration) = self.client, action
         pedals = max(float(acceleration), 0.0), max(-float(acceleration), 0.0)
-        if client.extension:
-            client.control(-float(steering), *pedals)
-            self._sent += 1
-            if self.lockstep is not False:
-                return client.telemetry(self._answers)
-        else:
+        if not client.extension:
             lock = self.profile.steering_limit_rad / protocol.UNITY_FULL_LOCK_RAD
-            client.control(-float(np.clip(steering * lock, -1.0, 1.0)), *pedals)
-        return self._on_their_clock()
+            steering = np.clip(steering * lock, -1.0, 1.0)
+        controls = (-float(steering), *pedals)
+        if not client.extension or self.lockstep is False:
+            return self._on_their_clock(controls)
+        client.control(*controls)
+        self._sent += 1
+        return client.telemetry(self._answers)
 
     def _answers(self, message: dict) -> bool:
         return message.get("pacenote_episode") == self._number and message.get("pacenote_controls") == self._sent
 
-    def _on_their_clock(self) -> dict:
-        """The newest telemetry, when their time has come as far as ours."""
+    def _on_their_clock(self, controls) -> dict:
+        """The newest telemetry, when their time has come as far as ours. Where it has already, nothing is sent: two
+        controls without a telemetry between them may share a segment, which Unity cannot read."""
         client = self.client
         client.drain()
         self._steps += 1
         due_s = self._time_s + self._steps * STEP_S
         newest_s = protocol.number(client.latest, "time") if client.latest else -math.inf
-        if newest_s > due_s + LATE_S:
+        if newest_s > due_s + LATE_S:  # we were late: go on from their time
             self._time_s, self._steps = newest_s, 0
-            return client.latest
+            client.control(*controls)
+            return client.telemetry()
         if newest_s >= due_s - 1e-6:
             return client.latest
-        return client.telemetry(lambda m: protocol.number(m, "time") >= due_s - 1e-6)
+        client.control(*controls)
+        return client.telemetry_at(due_s)
 
     def _begin(self, first: dict):
         self._time_s, self._steps = protocol.number(first, "time"), 0
