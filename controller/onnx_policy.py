@@ -13,6 +13,7 @@ import onnxruntime
 from pydantic import ValidationError
 
 from bridge.messages import VehicleProfile
+from bridge.scale import model_profile
 from controller.card import CARD_KEY, INPUTS, OUTPUT_NAME, OUTPUT_SHAPE, BundleCard
 from controller.observation import Observation
 from controller.policy import ActionChunk
@@ -27,13 +28,14 @@ class BundleError(ValueError):
 
 
 class OnnxPolicy:
-    """Drives with the bundle at `path`. Raises BundleError where the bundle is unfit, or unfit for `profile`. `sha256`:
-    of the file as it was loaded."""
+    """Drives with the bundle at `path`. Raises BundleError where the bundle is unfit, or unfit for `profile`: a car in
+    the range of its card, which in a simulation (`simulated`) may be of any size, as the policy sees every car at one
+    scale. `sha256`: of the file as it was loaded."""
 
     learned = True
     needs_image = True
 
-    def __init__(self, path: Path, profile: VehicleProfile):
+    def __init__(self, path: Path, profile: VehicleProfile, *, simulated: bool = False):
         self.path = Path(path)
         data = _bytes(self.path)
         self.sha256 = hashlib.sha256(data).hexdigest()
@@ -41,7 +43,7 @@ class OnnxPolicy:
         self.card = read_card(self.path, self._session)
         self.name = self.card.name
         _check_shapes(self.path, self._session)
-        objection = self.card.profiles.objection(profile)
+        objection = self.card.profiles.objection(model_profile(profile) if simulated else profile)
         if objection:
             raise BundleError(f"{path}: not valid for the car {profile.name!r}: {objection}; use one trained for it")
         self._noise = np.zeros(INPUTS["noise"][1], np.float32)

@@ -48,15 +48,20 @@ class PursuitPolicy:
 
 
 def load_policy(
-    name_or_path: str | FilePath, profile: VehicleProfile, tracker: TrackerSettings | None = None
+    name_or_path: str | FilePath,
+    profile: VehicleProfile,
+    tracker: TrackerSettings | None = None,
+    *,
+    simulated: bool = False,
 ) -> Policy:
-    """`pursuit`, `flow` (the bundle that ships) or the path of an ONNX bundle. Raises BundleError or ValueError."""
+    """`pursuit`, `flow` (the bundle that ships) or the path of an ONNX bundle. `simulated`: see `OnnxPolicy`. Raises
+    BundleError or ValueError."""
     path = bundle_path(name_or_path)
     if path is None:
         return PursuitPolicy(profile, tracker)
     from controller.onnx_policy import OnnxPolicy  # onnxruntime takes a while to import: only where it is used
 
-    return OnnxPolicy(path, profile)
+    return OnnxPolicy(path, profile, simulated=simulated)
 
 
 def bundle_path(name_or_path: str | FilePath) -> FilePath | None:

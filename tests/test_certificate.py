@@ -27,7 +27,7 @@ from controller.certificate import (
 )
 from controller.onnx_policy import BundleError, OnnxPolicy, read_card
 from controller.policies import FLOW_BUNDLE
-from controller.signing import SigningError, TrustedKeys, load_signer, own_signer
+from controller.signing import SHIPPED_KEYS, SigningError, TrustedKeys, load_signer, own_signer
 from tests.kinematic_car import PROFILE
 from tests.test_controller_bundle import CARD, bundle
 
@@ -292,3 +292,13 @@ def test_the_bundle_that_ships_can_be_certified(tmp_path, keys):
     done = signed_bundle(data, certificate(data, bundle="flow"), keys[0])
     assert check_certificate(done, TrustedKeys([keys[1]])).bundle == "flow"
     assert onnx.load_from_string(done).graph == onnx.load_from_string(data).graph
+
+
+def test_what_ships_can_be_verified_on_a_fresh_clone():
+    data = FLOW_BUNDLE.read_bytes()
+    if read_certificate(data) is None:
+        pytest.skip("the bundle that ships has not been validated yet")
+    try:
+        check_certificate(data, TrustedKeys([SHIPPED_KEYS]))
+    except CertificateError as refused:
+        assert refused.kind == "failed", "an honest refusal, and nothing else, may ship"

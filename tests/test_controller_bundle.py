@@ -92,8 +92,10 @@ def test_no_file_no_onnx_and_other_cars_are_refused(tmp_path):
     with pytest.raises(BundleError, match="cannot load"):
         OnnxPolicy(tmp_path / "junk.onnx", PROFILE)
     good = bundle(tmp_path / "good.onnx")
+    large = VehicleProfile(wheelbase_m=2.5, reference_speed_mps=15.0)
     with pytest.raises(BundleError, match="wheelbase_m 2.5 is outside"):
-        OnnxPolicy(good, VehicleProfile(wheelbase_m=2.5))
+        OnnxPolicy(good, large)
+    assert OnnxPolicy(good, large, simulated=True).name == "tiny", "at one scale it sees them alike"
     pinhole = VehicleProfile(camera=PROFILE.camera.model_copy(update={"lens": "pinhole"}))
     with pytest.raises(BundleError, match="lens"):
         OnnxPolicy(good, pinhole)

@@ -90,7 +90,7 @@ class Collection:
         self.settings = settings
         controller = settings.controller
         self.spec: WorldSpec = find_world(settings.world)
-        self.policy = load_policy(controller, self.spec.profile)
+        self.policy = load_policy(controller, self.spec.profile, simulated=True)
         evaluation = {name: getattr(settings, name) for name in ("world", "track", "suite", "episodes", "seed")}
         self.evaluation = EvaluateSettings(**evaluation, controller=controller, randomize=settings.randomize)
         self.skipped: dict[str, str] = {}

@@ -80,7 +80,7 @@ def evaluate(
     if profile is not None and profile != spec.profile and spec.batch is None:
         raise EvaluationError(f"world {spec.name!r} drives its own car; another profile cannot be put into it")
     car = profile or spec.profile
-    policies = [load_policy(settings.controller, car)]
+    policies = [load_policy(settings.controller, car, simulated=True)]
     looked_at = bool(policies[0].needs_image) or not backend.wants_truth
     skipped: dict[str, str] = {}
     cases = build_scenarios(settings, car, eyes=looked_at, skipped=skipped)
@@ -94,7 +94,7 @@ def evaluate(
         for start in range(0, len(cases), spec.side_by_side):
             some = cases[start : start + spec.side_by_side]
             while len(policies) < len(some):
-                policies.append(load_policy(settings.controller, car))
+                policies.append(load_policy(settings.controller, car, simulated=True))
             batch = [_episode(*case, settings, backend, car, policy) for case, policy in zip(some, policies)]
             for episode in _run_batch(batch, world, backend, delay_s, sees, on_plan, watch):
                 entries.append(_entry(episode))

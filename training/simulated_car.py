@@ -114,7 +114,7 @@ class SimulatedDrive:
         self.vehicle = WorldVehicle(
             self.env, observation, info["truth"], self.profile, self.clock, step_s=STEP_S, on_step=self._on_step
         )
-        policy = load_policy(settings.controller, self.profile)
+        policy = load_policy(settings.controller, self.profile, simulated=True)
         self.controller = Controller(self.profile, policy, ControllerSettings())
         self.truth: Truth = info["truth"]
         self.start_ns: int | None = None

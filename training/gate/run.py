@@ -61,7 +61,7 @@ def obstacle(world: str, bundle: str, settings: GateSettings) -> str | None:
     if all(reasons):
         return reasons[0]
     try:
-        load_policy(bundle, spec.profile)
+        load_policy(bundle, spec.profile, simulated=True)
     except BundleError as error:
         return str(error)
     return None
