@@ -25,7 +25,7 @@ BENDS = ("straight", "gently left", "gently right", "sharply left", "sharply rig
 POSITIONS = ("left", "centre", "right")
 
 
-def visible_facts(truth: Truth, profile: VehicleProfile) -> dict:
+def visible_facts(truth: Truth, profile: VehicleProfile, least_px: float = LEAST_PX) -> dict:
     """`lane_count`, `lane`, `position` (one of POSITIONS: thirds of the lane), `bend` (one of BENDS: how far the road
     turns over the next 3 m) and `actors`: the nearest two of `in_sight`, each with `kind`, `lane` and `distance_m`
     (front bumper to its near side, in steps of 0.5 m)."""
@@ -37,7 +37,7 @@ def visible_facts(truth: Truth, profile: VehicleProfile) -> dict:
         "bend": bend_ahead(truth),
         "actors": [
             {"kind": s.actor.kind, "lane": s.actor.lane, "distance_m": round(s.distance_m * 2) / 2}
-            for s in in_sight(truth, profile)[:MOST_ACTORS]
+            for s in in_sight(truth, profile, least_px)[:MOST_ACTORS]
         ],
     }
 
@@ -60,17 +60,17 @@ class Sight:
     actor: ActorTruth
 
 
-def in_sight(truth: Truth, profile: VehicleProfile) -> list[Sight]:
+def in_sight(truth: Truth, profile: VehicleProfile, least_px: float = LEAST_PX) -> list[Sight]:
     """What the camera can make out of the actors, nearest first: ahead within VIEW_M and 55 degrees, and at least
-    LEAST_PX wide in the picture (a car of 0.2 m up to 4 m away, with the default camera)."""
-    seen = [s for actor in truth.actors if (s := _sight(truth, profile, actor)) and resolved(profile, actor, s)]
+    `least_px` wide in the picture (a car of 0.2 m up to 4 m away, with the default camera)."""
+    seen = [s for actor in truth.actors if (s := _sight(truth, profile, actor)) and _resolved(profile, s, least_px)]
     return sorted(seen, key=lambda sight: sight.distance_m)
 
 
-def resolved(profile: VehicleProfile, actor: ActorTruth, sight: Sight) -> bool:
+def _resolved(profile: VehicleProfile, sight: Sight, least_px: float) -> bool:
     """Whether the picture shows it large enough, in the middle of the picture at least."""
     pixels_per_rad = profile.camera.width_px / profile.camera.hfov_rad
-    return actor.width_m * pixels_per_rad >= LEAST_PX * sight.distance_m
+    return sight.actor.width_m * pixels_per_rad >= least_px * sight.distance_m
 
 
 def _sight(truth: Truth, profile: VehicleProfile, actor: ActorTruth) -> Sight | None:
@@ -87,7 +87,8 @@ def _sight(truth: Truth, profile: VehicleProfile, actor: ActorTruth) -> Sight | 
 def without_specks(truth: Truth, profile: VehicleProfile) -> Truth:
     """The truth without the actors ahead that are too small in the picture: what a planner with a camera could know, to
     be taught by. Those beside and behind stay: they matter, and pass through the picture."""
-    specks = [s.actor for a in truth.actors if (s := _sight(truth, profile, a)) and not resolved(profile, a, s)]
+    sights = [s for actor in truth.actors if (s := _sight(truth, profile, actor))]
+    specks = [s.actor for s in sights if not _resolved(profile, s, LEAST_PX)]
     return replace(truth, actors=tuple(a for a in truth.actors if a not in specks)) if specks else truth
 
 

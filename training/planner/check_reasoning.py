@@ -2,7 +2,8 @@
 
 The same questions are asked with a blank picture in place of the real one: a model that only knows what is likely does
 as well there. Decoding is constrained to the grammar, as in service. Frames come from roads with seeds that training
-never uses: half from driving, half from anywhere on the road.
+never uses: half from driving, half from anywhere on the road. "specks_asked_too" counts cars within 6 m of any size in
+the picture as there, which nothing that is 160 pixels wide can show.
 Run: `python -m training.planner.check_reasoning [--model DIR] [--frames 200] [--json FILE]`.
 """
 
@@ -17,8 +18,7 @@ import numpy as np
 from bridge.messages import Doing, EgoState, VehicleProfile
 from bridge.planning import CommandInForce, PlanError, PlanRequest
 from planner.phrasebook import sample_phrasing
-from sims.expert import expert_answer
-from training.planner.dreams import sayable
+from sims.facts import LEAST_PX, visible_facts
 from training.planner.driving import DrivenSource
 from training.planner.scenes import Scene, SceneSource, Task
 from training.planner.score import compare_facts
@@ -46,16 +46,19 @@ def request_of(scene: Scene, profile: VehicleProfile, rng: np.random.Generator, 
     return PlanRequest((frames[0], frames[1]), ego, task.doing, profile, task.cruise_mps, command)
 
 
-def check_reasoning(backend, scenes: list[Scene], *, blank: bool = False, seed: int = 0) -> dict:
+def check_reasoning(
+    backend, scenes: list[Scene], *, blank: bool = False, seed: int = 0, least_px: float = LEAST_PX
+) -> dict:
     """{"statements", "agree", "by_statement": {name: share}} of `backend`'s reasoning over `scenes`; a plan that could
-    not be made or is not in the grammar's sentences counts as one wrong statement."""
+    not be made or is not in the grammar's sentences counts as one wrong statement. `least_px`: how wide in the picture
+    another car must be to be asked for."""
     profile, rng = VehicleProfile(), np.random.default_rng(seed)
     requests = [request_of(scene, profile, rng, blank) for scene in scenes]
     answers = [a for k in range(0, len(requests), BATCH) for a in backend.plan(requests[k : k + BATCH])]
     marks: dict[str, list[bool]] = {}
     for scene, answer in zip(scenes, answers, strict=True):
         said = None if isinstance(answer, PlanError) else answer.extra.get("facts")
-        right = sayable(expert_answer(scene.truth, profile, None, 1.0)).extra["facts"]
+        right = visible_facts(scene.truth, profile, least_px)
         for name, good in compare_facts(said, right).items():
             marks.setdefault(name, []).append(good)
     everything = [good for goods in marks.values() for good in goods]
@@ -85,9 +88,10 @@ def main() -> None:
         "seed": given.seed,
         "picture": check_reasoning(backend, scenes),
         "picture_driving": check_reasoning(backend, driven),
+        "specks_asked_too": check_reasoning(backend, scenes, least_px=0.0),
         "blank": check_reasoning(backend, scenes, blank=True),
     }
-    columns = ("picture", "picture_driving", "blank")
+    columns = ("picture", "picture_driving", "specks_asked_too", "blank")
     print(f"{'statement':18}" + "".join(f"{c:>17}" for c in columns))
     for name in result["picture"]["by_statement"]:
         print(f"{name:18}" + "".join(f"{100 * result[c]['by_statement'].get(name, 0):16.1f}%" for c in columns))
