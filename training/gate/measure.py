@@ -104,7 +104,7 @@ class Meter:
 
     @property
     def strips(self) -> list[np.ndarray]:
-        """Pictures (h, w, 3) RGB: failures of different scenarios; one success where nothing failed."""
+        """Pictures (h, w, 3) RGB: failures of different scenarios, and at most one success."""
         return [picture for _, _, picture in self._kept]
 
 
