@@ -459,4 +459,4 @@ def test_gym_donkeycar_drives_on_our_server():
         for _ in range(20):
             observation, reward, terminated, truncated, info = env.step(np.array([0.0, 0.5]))
         env.close()
-    assert observation.shape == (120, 160, 3) and info["speed"] > 0.2 and not terminated and reward > 0.0
+    assert observation.shape == (120, 160, 3) and info["speed"] > 0.2 and not terminated and reward != 0.0

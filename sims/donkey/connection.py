@@ -23,6 +23,8 @@ from sims.road import Road, RoadError
 from sims.world import STEP_S, WorldError, WorldSpec
 
 WRITE_TIMEOUT_S = 10.0  # a client that reads nothing for so long is let go
+# Unity greets on a later frame. gym-donkeycar 1.3.1 loses what comes before its constructor ends, then waits for ever.
+GREETING_S = 0.2
 LATE_S = 0.5  # further behind than this, simulated time waits instead of running after the clock
 COMPLAINTS = 20  # malformed messages that are logged one by one
 QUIET = ("racer_info", "verify", "set_random_seed", "reset_challenges")  # taken, without effect here
@@ -62,6 +64,7 @@ class Connection:
         """Until the client goes; never raises for what a client does."""
         self._sock.settimeout(WRITE_TIMEOUT_S)
         try:
+            select.select([self._sock], [], [], GREETING_S)
             self._menu()
             while True:
                 self._turn()
