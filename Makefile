@@ -7,7 +7,7 @@ STAMP = $(VENV)/.installed
 SECONDS_OF_DRIVE ?= 30
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install drive test test-worlds lint figures bench clean
+.PHONY: install drive test test-worlds torcs lint figures bench clean
 
 install: $(STAMP)
 
@@ -24,6 +24,10 @@ test: $(STAMP)
 
 test-worlds: $(STAMP)
 	$(BIN)/python -m pytest -m worlds -rs
+
+# The racing simulator TORCS: Debian's packages (needs root) and our driver module, into ~/.cache/pacenote.
+torcs: $(STAMP)
+	$(BIN)/python -m sims.torcs.install
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

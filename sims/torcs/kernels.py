@@ -202,11 +202,12 @@ def settle_ego(car, body, place, d_m, speed_mps, samples, step_m, command):
 
 
 @njit(cache=True)
-def command_traffic(cars, bodies, places, drivers, commands, samples, step_m, width, t_s, dt_s):
-    """Fill `commands[1:]` for the scripted cars; driver j drives car j + 1."""
+def command_traffic(cars, bodies, places, first, drivers, commands, samples, step_m, width, t_s, dt_s):
+    """Fill `commands` of the scripted cars; driver j drives car `first` + j."""
     length_m = len(samples) * step_m
     for j in range(len(drivers)):
-        driver, car, body, place, command = drivers[j], cars[j + 1], bodies[j + 1], places[j + 1], commands[j + 1]
+        k = first + j
+        driver, car, body, place, command = drivers[j], cars[k], bodies[k], places[k], commands[k]
         command[0], command[1], command[2] = 0.0, 0.0, 1.0
         if car[PRESENT] == 0.0:
             continue
@@ -214,7 +215,7 @@ def command_traffic(cars, bodies, places, drivers, commands, samples, step_m, wi
             if t_s >= driver[CHANGE_T + i]:
                 driver[SET_SPEED] = driver[CHANGE_V + i]
         if driver[FOLLOW] != 0.0 and driver[SET_SPEED] > 0.0:
-            accel = _idm(j + 1, cars, bodies, places, length_m, width, driver[SET_SPEED])
+            accel = _idm(k, cars, bodies, places, length_m, width, driver[SET_SPEED])
         else:
             accel = min(max((driver[SET_SPEED] - driver[REFERENCE]) / dt_s, -SET_BRAKE), SET_ACCEL)
         # The reference leads the car by what its engine cannot follow, by little, so that nothing winds up.

@@ -14,6 +14,7 @@ import tempfile
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 
@@ -107,7 +108,8 @@ class TorcsProcess:
         self._link, self.pid = ours, self._process.pid
         self._finalizer = weakref.finalize(self, _end, self._process, ours, os.getpid())
         self._buffer = bytearray(1 << 16)
-        self._picture_seen, self._timeout_s = False, None
+        self._picture_seen, self._due = False, True
+        self._timeout_s, self._wait_s = None, ANSWER_TIMEOUT_S
         self._greet()
 
     def _greet(self) -> None:
@@ -123,29 +125,38 @@ class TorcsProcess:
             self._broken(f"came up with {count} cars instead of {self.race.cars}; a robot could not be loaded")
 
     @property
-    def alive(self) -> bool:
-        """Whether it can be spoken to."""
-        return self._finalizer.alive
+    def idle(self) -> bool:
+        """Whether it can be asked: neither closed nor with an answer half read (after an interrupt)."""
+        return self._finalizer.alive and not self._due
 
     # ---- requests ------------------------------------------------------------------------------------------------
 
     def act(self, commands: np.ndarray, control_steps: int, picture: bool = False) -> Snapshot:
-        """Go on for `control_steps` of 20 ms; `commands` (k, COMMAND) float32 for cars 0..k - 1 (others drive
-        themselves)."""
-        timeout = ANSWER_TIMEOUT_S if self._picture_seen or not picture else FIRST_PICTURE_TIMEOUT_S
-        snapshot = self._state(protocol.act(commands, control_steps, picture), timeout, "driving")
+        """Go on for `control_steps` of 20 ms under `commands` (n, COMMAND) float32, one for every car (those of TORCS's
+        own drivers are ignored)."""
+        self.send_act(commands, control_steps, picture)
+        return self.receive_act()
+
+    def send_act(self, commands: np.ndarray, control_steps: int, picture: bool = False) -> None:
+        """The first half of `act`, so that several processes can drive at the same time; `receive_act` must follow."""
+        self._send(protocol.act(commands, control_steps, picture), "driving")
+        self._wait_s = ANSWER_TIMEOUT_S if self._picture_seen or not picture else FIRST_PICTURE_TIMEOUT_S
         self._picture_seen |= picture
-        return snapshot
+
+    def receive_act(self) -> Snapshot:
+        """The second half of `act`."""
+        return self._receive_state(self._wait_s, "driving")
 
     def place(self, placements: np.ndarray) -> Snapshot:
-        """Start anew with every car placed: (n,) PLACEMENT, one for each car."""
-        message = protocol.request(protocol.PLACE, placements.tobytes(), len(placements))
-        return self._state(message, ANSWER_TIMEOUT_S, "placing the cars")
+        """Start anew with every car placed: (n,) PLACEMENT, one for each car, absent ones last."""
+        self._send(protocol.request(protocol.PLACE, placements.tobytes(), len(placements)), "placing the cars")
+        return self._receive_state(ANSWER_TIMEOUT_S, "placing the cars")
 
     def set_camera(self, x_m: float, y_m: float, z_m: float, pitch_rad: float) -> Snapshot:
         """Put the eye there: from the ego's centre of gravity, z above the ground below it; pitch down is positive."""
         body = protocol.CAMERA_POSE.pack(x_m, y_m, z_m, pitch_rad)
-        return self._state(protocol.request(protocol.CAMERA, body, 1), ANSWER_TIMEOUT_S, "setting the camera")
+        self._send(protocol.request(protocol.CAMERA, body, 1), "setting the camera")
+        return self._receive_state(ANSWER_TIMEOUT_S, "setting the camera")
 
     def road(self) -> np.ndarray:
         """(n,) ROAD_POINT along the middle of the track, about every metre."""
@@ -162,8 +173,7 @@ class TorcsProcess:
 
     # ---- the line ------------------------------------------------------------------------------------------------
 
-    def _state(self, message: bytes, timeout_s: float, doing: str) -> Snapshot:
-        self._send(message, doing)
+    def _receive_state(self, timeout_s: float, doing: str) -> Snapshot:
         kind, count, body = self._receive(timeout_s, doing)
         if kind != protocol.STATE:
             self._broken(f"answered with type {kind} when {doing}")
@@ -171,11 +181,11 @@ class TorcsProcess:
             return Snapshot(*protocol.read_state(body, count))
         except ProtocolError as error:
             self._broken(str(error))
-            raise AssertionError from error
 
     def _send(self, message: bytes, doing: str) -> None:
-        if not self.alive:
-            raise WorldError("this TORCS has been closed; start a new episode")
+        if not self.idle:
+            raise WorldError("this TORCS has been closed, or interrupted in an answer; start a new episode")
+        self._due = True
         try:
             self._limit(ANSWER_TIMEOUT_S)
             self._link.sendall(message)
@@ -191,12 +201,11 @@ class TorcsProcess:
             body = self._read(size)
         except TimeoutError:
             self._broken(f"did not answer for {timeout_s:.0f} s when {doing}")
-        except EOFError:
+        except (EOFError, OSError):
             self._broken(f"ended when {doing}")
-        except OSError as error:
-            self._broken(f"broke the connection when {doing} ({error})")
         except ProtocolError as error:
             self._broken(str(error))
+        self._due = False
         if kind == protocol.FAILED:
             self._broken(f"gave up: {bytes(body).decode('utf-8', 'replace')}")
         return kind, count, body
@@ -217,7 +226,7 @@ class TorcsProcess:
             got += count
         return view
 
-    def _broken(self, what: str) -> None:
+    def _broken(self, what: str) -> NoReturn:
         """End the process and raise WorldError, with its exit status and last words."""
         status = "was still running"
         try:

@@ -45,7 +45,7 @@ def request(kind: int, body: bytes = b"", count: int = 0) -> bytes:
 
 
 def act(commands: np.ndarray, control_steps: int, picture: bool) -> bytes:
-    """ACT: drive on for `control_steps` of 20 ms under `commands` (n, COMMAND) float32."""
+    """ACT: drive on for `control_steps` of 20 ms under `commands`, (n, COMMAND) float32, one for every car."""
     return request(ACT, ACT_HEAD.pack(control_steps, picture) + commands.tobytes(), len(commands))
 
 

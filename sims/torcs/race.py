@@ -25,8 +25,8 @@ ROAD_VIEW = 4  # of TORCS's cameras: from the bonnet, without the own car
 
 @dataclass(frozen=True)
 class Race:
-    """`traffic` scripted cars beside the ego; `robots`: TORCS's own, as (module, index); `picture` (width, height) in
-    pixels and `fovy_deg`, or None for no pictures."""
+    """By index: the ego, then `robots` (TORCS's own drivers, as (module, index)), then `traffic` scripted cars.
+    `picture` (width, height) in pixels and `fovy_deg`, or None for no pictures."""
 
     track: str
     traffic: int = 0
@@ -59,7 +59,7 @@ def _values(**values: str | float | int) -> list[str]:
 
 
 def _race_xml(race: Race) -> str:
-    drivers = [("pacenote", k) for k in range(1 + race.traffic)] + list(race.robots)
+    drivers = [("pacenote", 0), *race.robots, *(("pacenote", k) for k in range(1, 1 + race.traffic))]
     grid = _values(
         rows=2, distance_to_start=25, distance_between_columns=20, offset_within_a_column=10, initial_speed=0,
         initial_height=0.2,

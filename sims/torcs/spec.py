@@ -59,6 +59,13 @@ def make(*, camera_size: tuple[int, int] | None = (160, 120), randomize: float =
     return TorcsWorld(camera_size=camera_size, randomize=randomize, seed=seed)
 
 
+def batch(**settings):
+    """A `TorcsBatch`: several games that drive at the same time."""
+    from sims.torcs.batch import TorcsBatch
+
+    return TorcsBatch(**settings)
+
+
 SPEC = WorldSpec(
     name="torcs",
     about="the racing simulator TORCS, unpatched: real-size cars and roads, its own physics and pictures",
@@ -68,6 +75,7 @@ SPEC = WorldSpec(
     road=road,
     tracks=tracks,
     profile=PROFILE,
+    batch=batch,
     side_by_side=4,  # each is a process of its own, with a camera of about 200 MB
     modules=("sims.torcs.world", "sims.torcs.process"),
 )

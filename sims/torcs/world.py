@@ -117,19 +117,27 @@ class TorcsWorld(World):
 
     def step(self, action):
         """Drive on for 2 or 1 control steps of 20 ms; action [steering, acceleration] in [-1, 1]."""
+        self.send_step(action)
+        return self.receive_step()
+
+    def send_step(self, action) -> None:
+        """The first half of `step`, so that several worlds can drive at the same time; `receive_step` must follow."""
         if self._truth is None:
             raise WorldError("step before an episode was begun; call start or reset first")
         action = np.asarray(action, dtype=float)
         if action.shape != (2,) or not np.isfinite(action).all():
             raise ValueError(f"action must be two finite numbers [steering, acceleration], got {action!r}")
         steering, acceleration = np.clip(action, -1.0, 1.0).tolist()
-        before, bad = self._progress_m, self._collision or self._off_road
         count = CONTROL_STEPS[self._steps % len(CONTROL_STEPS)]
         self._command_ego(steering, acceleration)
         self._command_traffic(self._truth.t_s, count * CONTROL_S)
-        snapshot = self._torcs.act(self._commands, count, picture=self.camera_size is not None)
+        self._torcs.send_act(self._commands, count, picture=self.camera_size is not None)
         self._steps += 1
-        observation = self._observe(snapshot)
+
+    def receive_step(self):
+        """The second half of `step`."""
+        before, bad = self._progress_m, self._collision or self._off_road
+        observation = self._observe(self._torcs.receive_act())
         reward = self._progress_m - before - float((self._collision or self._off_road) and not bad)
         return observation, reward, False, False, {"truth": self._truth}
 
@@ -160,7 +168,7 @@ class TorcsWorld(World):
     def _need_torcs(self, track: str, traffic: int) -> None:
         """A running game on that track with cars enough; the present one, if it is."""
         running = self._torcs
-        if running is not None and running.alive and running.race.track == track and running.race.traffic >= traffic:
+        if running is not None and running.idle and running.race.track == track and running.race.traffic >= traffic:
             return
         had = running.race.traffic if running is not None else SPARE_TRAFFIC
         self.close()
@@ -201,22 +209,23 @@ class TorcsWorld(World):
 
     def _place(self, scenario: Scenario) -> None:
         """Ego, actors and robots on the road, a settling time before where they should be; spare cars out of sight."""
-        n, traffic = len(self._bodies), self._torcs.race.traffic
-        self._drivers = np.zeros((traffic, k.DRIVER_COLUMNS))
+        n, robots = len(self._bodies), len(self._robots)
+        self._first = first = 1 + robots  # of the scripted cars
+        self._drivers = np.zeros((n - first, k.DRIVER_COLUMNS))
         placements = np.zeros(n, protocol.PLACEMENT)
         ahead = -float(self._bodies[0, k.REAR_AXLE])
         placements[0] = self._put(scenario.start_s_m, scenario.start_d_m, scenario.start_speed_mps, ahead)
         for j, actor in enumerate(scenario.actors):
             self._drivers[j] = _driver(actor)
-            placements[j + 1] = self._put(actor.s_m, actor.d_m, self._drivers[j, k.SET_SPEED])
-        for j in range(n - 1 - traffic):
+            placements[first + j] = self._put(actor.s_m, actor.d_m, self._drivers[j, k.SET_SPEED])
+        for j in range(robots):
             s = scenario.start_s_m + 25.0 + 15.0 * j
             d = float(self.road.lane_center_d(s, j % self.road.lane_count))
-            placements[1 + traffic + j] = self._put(s, d, scenario.start_speed_mps)
-        for j in range(len(scenario.actors), traffic):
+            placements[1 + j] = self._put(s, d, scenario.start_speed_mps)
+        for j in range(first + len(scenario.actors), n):
             away_m = scenario.start_s_m + 0.5 * self.road.length_m
-            placements[j + 1] = self._put(away_m, 0.0, 0.0, present=False)
-        self._commands = np.zeros((1 + traffic, 3), np.float32)
+            placements[j] = self._put(away_m, 0.0, 0.0, present=False)
+        self._commands = np.zeros((n, 3), np.float32)
         self._places, self._ego = np.zeros((n, 6)), np.zeros(k.EGO_COLUMNS)
         self._snapshot = self._torcs.place(placements)
 
@@ -255,8 +264,8 @@ class TorcsWorld(World):
 
     def _command_traffic(self, t_s: float, dt_s: float) -> None:
         k.command_traffic(
-            self._snapshot.cars, self._bodies, self._places, self._drivers, self._commands, self._samples,
-            self.road.step_m, self.profile.width_m, t_s, dt_s,
+            self._snapshot.cars, self._bodies, self._places, self._first, self._drivers, self._commands,
+            self._samples, self.road.step_m, self.profile.width_m, t_s, dt_s,
         )  # fmt: skip
 
     def _observe(self, snapshot: Snapshot) -> dict:
@@ -267,6 +276,9 @@ class TorcsWorld(World):
             self.profile.width_m, AHEAD_M, self._ego, ahead,
         )  # fmt: skip
         own, ego, half = snapshot.cars[0].tolist(), self._ego.tolist(), 0.5 * self.road.length_m
+        if not np.isfinite(snapshot.cars[:, k.X]).all():
+            self.close()
+            raise WorldError("TORCS's physics has run away (a car is nowhere); start another episode")
         self._progress_m += (ego[k.E_S] - self._s_m + half) % self.road.length_m - half
         self._s_m = ego[k.E_S]
         self._collision |= ego[k.E_TOUCH] > 0 or int(own[k.CONTACT]) & (CAR_CONTACT | SCENERY_CONTACT) > 0
@@ -292,8 +304,11 @@ class TorcsWorld(World):
         )  # fmt: skip
 
     def _tell_actors(self, cars: np.ndarray, s_m: float) -> tuple[ActorTruth, ...]:
-        told, length = [], self.road.length_m
-        for j in (np.flatnonzero(cars[1:, k.PRESENT]) + 1).tolist():
+        """Scripted cars in the scenario's order, then TORCS's own drivers."""
+        told, length = [], float(self.road.length_m)
+        for j in (*range(self._first, len(cars)), *range(1, self._first)):
+            if not cars[j, k.PRESENT]:
+                continue
             car, place, body = cars[j].tolist(), self._places[j].tolist(), self._bodies[j].tolist()
             actor = ActorTruth(
                 kind="car", x_m=place[k.PX], y_m=place[k.PY], yaw_rad=car[k.YAW], speed_mps=car[k.VX],

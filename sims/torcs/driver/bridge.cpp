@@ -24,12 +24,13 @@ namespace {
 constexpr double START_TIME = 8192.0;  // from 4096 s on TORCS's sum of 10 x 0.002 s is never below 0.02 s (see README)
 constexpr int MAX_CARS = 20;
 constexpr int OUR_CARS = 10;
+const char OUR_NAME[] = "Pacenote";  // all our drivers' names begin so
 
 int fd = -1;
 Camera camera;
 tTrack* circuit = nullptr;
-wire::Command commands[OUR_CARS];
-uint32_t commanded = 1;
+std::vector<CarElt*> fleet;  // all cars by index; TORCS sorts its own list by race position at every step
+wire::Command commands[MAX_CARS];
 uint32_t contacts[MAX_CARS];
 uint32_t steps_left = 0, steps_done = 0, wants_picture = 0;
 
@@ -73,13 +74,6 @@ template <class T> void append(std::vector<char>& body, const T& record) {
 
 // ---- cars --------------------------------------------------------------------------------------------------------
 
-CarElt* car_with(Situation* s, int index) {  // the list is sorted anew by race position at every step
-    CarElt** cars = at<CarElt**>(s, situation::cars);
-    for (int i = 0; i < at<int>(s, situation::ncars); ++i)
-        if (at<int>(cars[i], car::index) == index) return cars[i];
-    fail("TORCS has no car " + std::to_string(index));
-}
-
 float* wheel(CarElt* c, int k) { return &at<float>(c, car::wheel + k * car::wheelSize); }
 
 float wheel_radius(CarElt* c) { return at<float>(c, car::wheelSpec + 2 * car::wheelSpecSize + car::wheelSpecRadius); }
@@ -98,9 +92,12 @@ int choose_gear(CarElt* c) {
     return gear;
 }
 
-void apply(Situation* s) {
-    for (uint32_t k = 0; k < commanded; ++k) {
-        CarElt* c = car_with(s, int(k));
+bool is_ours(CarElt* c) { return std::strncmp(&at<char>(c, car::name), OUR_NAME, sizeof OUR_NAME - 1) == 0; }
+
+void apply() {
+    for (std::size_t k = 0; k < fleet.size(); ++k) {
+        CarElt* c = fleet[k];
+        if (!is_ours(c)) continue;  // one of TORCS's own drivers
         std::memset(&at<char>(c, car::ctrl), 0, car::ctrlSize);
         at<float>(c, car::steer) = commands[k].steer;
         at<float>(c, car::throttle) = commands[k].throttle;
@@ -118,7 +115,7 @@ void plausible(Situation* s, CarElt* own) {
     check(ReInfo && at<Situation*>(ReInfo, race::s) == s && at<tTrack*>(ReInfo, race::track) == circuit, "race record");
     const int ncars = at<int>(s, situation::ncars), nseg = at<int>(circuit, track::nseg);
     check(ncars >= 1 && ncars <= MAX_CARS && at<int>(own, car::index) == 0, "number of cars, or the ego is not first");
-    check(std::strncmp(&at<char>(own, car::name), "Pacenote", 8) == 0, "name of the driver");
+    check(is_ours(own), "name of the driver");
     const float length = at<float>(circuit, track::length), lock = at<float>(own, car::steerLock);
     check(length > 200 && length < 50000 && nseg > 3 && nseg < 20000, "track length");
     double sum = 0;
@@ -136,7 +133,7 @@ void plausible(Situation* s, CarElt* own) {
     check(at<DynPt>(own, car::dynGC).pos.x == at<DynPt>(own, car::dynGCg).pos.x, "position of the car");
 }
 
-void send_hello(Situation* s) {
+void send_hello() {
     std::vector<char> body;
     wire::Hello hello{};
     hello.version = wire::VERSION;
@@ -144,9 +141,7 @@ void send_hello(Situation* s) {
     hello.control_period = 0.02f;
     std::strncpy(hello.track, at<char*>(circuit, track::name), sizeof hello.track - 1);
     append(body, hello);
-    const int ncars = at<int>(s, situation::ncars);
-    for (int i = 0; i < ncars; ++i) {
-        CarElt* c = car_with(s, i);
+    for (CarElt* c : fleet) {
         wire::CarShape shape{};
         std::memcpy(shape.name, &at<char>(c, car::name), 31);
         const float* size = &at<float>(c, car::dimension);
@@ -165,7 +160,7 @@ void send_hello(Situation* s) {
         for (int g = 0; g < 8 && g < shape.gears; ++g) shape.gear_ratio[g] = ratio(c, g + 1);
         append(body, shape);
     }
-    reply(wire::HELLO, ncars, body);
+    reply(wire::HELLO, uint32_t(fleet.size()), body);
 }
 
 wire::CarState state_of(CarElt* c, int index) {
@@ -189,17 +184,20 @@ void send_state(Situation* s, CarElt* own, bool picture) {
     wire::State state{at<double>(s, situation::currentTime), steps_done, 0, 0};
     const std::vector<uint8_t>* pixels = nullptr;
     if (picture) {
+        int& racing = at<int>(s, situation::ncars);
+        const int kept = racing;
+        racing = int(fleet.size());  // the renderer keeps every car; those that are out lie far below
         try {
             pixels = &camera.draw(own, s);
         } catch (const std::runtime_error& error) {
             fail(error.what());
         }
+        racing = kept;
         state.width = camera.width(), state.height = camera.height();
     }
     append(body, state);
-    const int ncars = at<int>(s, situation::ncars);
-    for (int i = 0; i < ncars; ++i) append(body, state_of(car_with(s, i), i));
-    reply(wire::STATE, ncars, body, pixels ? pixels->size() : 0);
+    for (std::size_t i = 0; i < fleet.size(); ++i) append(body, state_of(fleet[i], int(i)));
+    reply(wire::STATE, uint32_t(fleet.size()), body, pixels ? pixels->size() : 0);
     if (pixels) send_all(pixels->data(), pixels->size());
     std::memset(contacts, 0, sizeof contacts);
 }
@@ -269,22 +267,35 @@ void place_car(CarElt* c, const wire::Place& wanted, double now) {
     at<int>(c, car::laps) = 1;
     at<double>(c, car::curLapTime) = 0, at<double>(c, car::lastLapTime) = 0;
     at<float>(c, car::distFromStart) = wanted.distance, at<float>(c, car::distRaced) = 0;
-    if (!wanted.present) {  // out of the race and out of sight
-        at<int>(c, car::state) = car::stateOut;
-        body.pos.z = world.pos.z = -1000;
-        at<float>(c, car::posMat + 4 * 14) = -1000;
-    }
+}
+
+void take_out(CarElt* c) {  // of the race and of sight
+    at<int>(c, car::state) = car::stateOut;
+    at<DynPt>(c, car::dynGC).pos.z = at<DynPt>(c, car::dynGCg).pos.z = -1000;
+    at<float>(c, car::posMat + 4 * 14) = -1000;
 }
 
 void place(Situation* s, const std::vector<wire::Place>& wanted) {
-    const int ncars = at<int>(s, situation::ncars);
-    if (int(wanted.size()) != ncars) fail("PLACE must name every car");
+    if (wanted.size() != fleet.size() || !wanted[0].present) fail("PLACE must name every car, and the ego be present");
     SimItf& sim = at<SimItf>(ReInfo, race::simItf);
     sim.shutdown();  // configuring a car again would leave a ghost of it behind, to collide with
-    sim.init(ncars, circuit, at<float>(ReInfo, race::fuelFactor), at<float>(ReInfo, race::damageFactor));
+    sim.init(int(fleet.size()), circuit, at<float>(ReInfo, race::fuelFactor), at<float>(ReInfo, race::damageFactor));
     at<double>(s, situation::currentTime) = START_TIME;
     srand(1);
-    for (int i = 0; i < ncars; ++i) place_car(car_with(s, i), wanted[i], START_TIME);
+    // Cars that are out, the last by index, are beyond the end of TORCS's list. In it, even unsimulated, they would stay
+    // in the collision detection, one inside the other at the origin, and turn the next real contact into NaN.
+    int racing = 0;
+    for (int i = 0; i < int(fleet.size()); ++i) {
+        if (wanted[i].present && racing < i) fail("PLACE: cars that are out must be the last ones");
+        if (wanted[i].present) {
+            place_car(fleet[i], wanted[i], START_TIME);
+            ++racing;
+        } else {
+            take_out(fleet[i]);
+        }
+        at<CarElt**>(s, situation::cars)[i] = fleet[i];
+    }
+    at<int>(s, situation::ncars) = racing;
     steps_done = 0;
     std::memset(contacts, 0, sizeof contacts);
 }
@@ -306,9 +317,7 @@ bool handle_request(Situation* s, CarElt* own) {  // true: let the simulation go
         wire::Act act;
         receive(&act, sizeof act);
         const auto wanted = receive_records<wire::Command>(header, sizeof act);
-        if (wanted.empty() || wanted.size() > OUR_CARS || int(wanted.size()) > at<int>(s, situation::ncars))
-            fail("ACT for no car or too many");
-        commanded = uint32_t(wanted.size());
+        if (wanted.size() != fleet.size()) fail("ACT must name every car");
         std::copy(wanted.begin(), wanted.end(), commands);
         steps_left = act.control_steps, wants_picture = act.picture;
         if (steps_left > 0) return true;
@@ -338,20 +347,24 @@ void connect_once(Situation* s, CarElt* own) {
     }
     fd = std::atoi(number);
     plausible(s, own);
-    send_hello(s);
+    fleet.resize(at<int>(s, situation::ncars));
+    for (std::size_t i = 0; i < fleet.size(); ++i) {
+        CarElt* c = at<CarElt**>(s, situation::cars)[i];
+        fleet.at(at<int>(c, car::index)) = c;
+    }
+    send_hello();
 }
 
 void drive(int index, CarElt* own, Situation* s) {
     if (index != 0 || at<double>(s, situation::currentTime) < 0) return;
     connect_once(s, own);
-    for (int i = 0; i < at<int>(s, situation::ncars) && i < MAX_CARS; ++i)
-        contacts[i] |= uint32_t(at<int>(car_with(s, i), car::simCollision));
+    for (std::size_t i = 0; i < fleet.size(); ++i) contacts[i] |= uint32_t(at<int>(fleet[i], car::simCollision));
     if (steps_left > 0) {
         ++steps_done;
         if (--steps_left == 0) send_state(s, own, wants_picture);
     }
     while (steps_left == 0 && !handle_request(s, own)) {}
-    apply(s);
+    apply();
 }
 
 // ---- what TORCS calls --------------------------------------------------------------------------------------------
@@ -377,7 +390,7 @@ extern "C" int pacenote(ModInfo* modules) {
     static char names[OUR_CARS][16];
     static char text[] = "";
     for (int i = 0; i < OUR_CARS; ++i) {
-        std::snprintf(names[i], sizeof names[i], "Pacenote %d", i);
+        std::snprintf(names[i], sizeof names[i], "%s %d", OUR_NAME, i);
         modules[i].name = names[i], modules[i].desc = text;
         modules[i].init = init_robot, modules[i].gfId = 0, modules[i].index = i;
     }

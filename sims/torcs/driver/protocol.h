@@ -14,9 +14,9 @@ enum Reply : uint32_t { HELLO = 1, STATE = 2, ROAD_POINTS = 3, FAILED = 4 };
 struct Header { uint32_t magic, type, count, size; };  // `size`: bytes that follow; `count`: records among them
 
 // Python -> module
-struct Act { uint32_t control_steps, picture; };                 // then `count` Command, by car index
+struct Act { uint32_t control_steps, picture; };                 // then one Command for every car; those of TORCS's own are ignored
 struct Command { float steer, throttle, brake; };                // steer -1..1, + left; pedals 0..1
-struct Place { uint32_t present; float distance, x, y, yaw, speed; };  // PLACE: one for every car
+struct Place { uint32_t present; float distance, x, y, yaw, speed; };  // PLACE: one for every car; absent ones last
 struct Camera { float x, y, z, pitch; };                         // from the centre of gravity, z from the ground
 
 // module -> Python
