@@ -151,7 +151,8 @@ class Collection:
                 self._drop_world()
                 tell(f"{case[0].name}, seed {case[1]}: {error}")
                 if attempt + 1 == TRIES:
-                    raise WorldError(f"the world broke down {TRIES} times in a row; the last time: {error}") from error
+                    told = f"the world broke down {TRIES} times in a row; what is recorded is kept, go on with --resume"
+                    raise WorldError(f"{told}. The last time: {error}") from error
                 tell(f"episode dropped after {len(episode)} frames; the world is started anew")
             finally:
                 episode.drop()
@@ -243,7 +244,7 @@ def collect(
 
 
 def _collect(collection: Collection, console: Console, hand, asked_to_end: Callable[[], bool]) -> dict:
-    tell = lambda text: console.print(escape(text), highlight=False)  # noqa: E731
+    tell = lambda text: console.print(escape(text), highlight=False, soft_wrap=True)  # noqa: E731
     writer = collection.writer
     tell(
         f"dataset: {collection.folder}" + (f", {collection.already} episodes done before" if collection.already else "")
