@@ -292,6 +292,11 @@ def test_the_bundle_that_ships_can_be_certified(tmp_path, keys):
     done = signed_bundle(data, certificate(data, bundle="flow"), keys[0])
     assert check_certificate(done, TrustedKeys([keys[1]])).bundle == "flow"
     assert onnx.load_from_string(done).graph == onnx.load_from_string(data).graph
+    weights = max(onnx.load_from_string(data).graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    for byte in (0, len(weights.raw_data) // 2, len(weights.raw_data) - 1):
+        flipped = bytearray(done)
+        flipped[done.index(weights.raw_data) + byte] ^= 1
+        assert refusal(bytes(flipped), keys[1]).kind == "changed"
 
 
 def test_what_ships_can_be_verified_on_a_fresh_clone():

@@ -12,7 +12,7 @@ from kinematic_world import PROFILE, oval, truth_at
 from PIL import Image
 
 from bridge.link import OperatorLink, PlannerLink
-from bridge.messages import Intent, Verdict, Waypoint
+from bridge.messages import Intent, Mode, Status, Verdict, Waypoint
 from bridge.planning import PlanAnswer
 from planner.phrasebook import understand
 from planner.serve import serve
@@ -293,3 +293,13 @@ def test_serve_says_where_writes_its_log_and_ends(tmp_path):
     assert said[0].startswith("listening on tcp://127.0.0.1:") and said[-1].startswith("ended")
     lines = (tmp_path / "run" / "planner.jsonl").read_text().splitlines()
     assert json.loads(lines[0])["reasoning"] == "straight on"
+
+
+def test_an_uncertified_car_is_told_once_a_session(caplog):
+    with Bench(Straight()) as bench, Car(bench.endpoint) as car:
+        until(lambda: car.link.connected, car.pump)
+        for _ in range(3):
+            car.link.send_status(Status(session_id=car.link.session_id, mode=Mode.FRESH, uncertified=True))
+        drive(car)  # what comes after the statuses has been taken in
+        until(lambda: "drives UNCERTIFIED" in caplog.text)
+    assert caplog.text.count("UNCERTIFIED") == 1
