@@ -1,0 +1,1 @@
+"""World `carracing`: Gymnasium's CarRacing-v3."""
