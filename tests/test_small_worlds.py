@@ -1,4 +1,4 @@
-"""The worlds `carracing` (the real one) and `f1tenth` (on a stand-in of its published signature, where it is missing)."""
+"""The worlds `carracing` (the real one) and `f1tenth` (on a stand-in with its signature, where it is missing)."""
 
 from __future__ import annotations
 
