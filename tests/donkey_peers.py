@@ -34,9 +34,9 @@ def write_oval(path, straight_m=4.0, radius_m=1.6, half_width_m=0.6):
 
 
 @contextlib.contextmanager
-def serving(tracks=(), port=0, max_cars=8, **options):
-    """Our server with the world `track`; gives its address."""
-    server = DonkeyServer(hosting(WORLDS["track"], tracks, **options), port=port, max_cars=max_cars)
+def serving(tracks=(), port=0, max_cars=8, world="track", **options):
+    """Our server with a world; gives its address."""
+    server = DonkeyServer(hosting(WORLDS[world], tracks, **options), port=port, max_cars=max_cars)
     thread = threading.Thread(target=server.serve)
     thread.start()
     try:

@@ -8,7 +8,7 @@ import warnings
 
 import numpy as np
 import pytest
-from donkey_peers import QUICK, STEADY, FakeUnity, picture, say, scripted, serving, write_oval
+from donkey_peers import QUICK, STEADY, FakeUnity, Wire, picture, say, scripted, serving, write_oval
 from donkey_tape import LIDAR, STEPS, drive_tape, play, read_tape
 from gymnasium.utils.env_checker import check_env
 from hypothesis import given, settings
@@ -21,6 +21,7 @@ from sims.road import RoadError
 from sims.scenarios import make_scenario
 from sims.track import TrackEnv
 from sims.world import WorldError
+from sims.worlds import WORLDS
 
 ROAD = random_road(11, lanes=2)
 
@@ -442,6 +443,34 @@ def test_a_picture_is_rgb():
     red[..., 0] = 250
     assert np.array_equal(decode_picture(encode_picture(red, CameraSettings((20, 16), 3, "PNG"))), red)
     assert decode_picture(picture(20, 16, 90)).shape == (16, 20, 3)
+
+
+# ---- other worlds, and the conformance of this one -------------------------------------------------------------------
+
+
+@pytest.mark.worlds
+def test_it_conforms_against_our_server(address, monkeypatch):
+    from sims.check_world import FAIL, check_world
+
+    monkeypatch.setenv(spec.ADDRESS, f"{address[0]}:{address[1]}")
+    findings = check_world(spec.SPEC, home="sims.donkey.spec")
+    assert len(findings) > 10 and [f for f in findings if f.outcome == FAIL] == []
+
+
+@pytest.mark.worlds
+@pytest.mark.parametrize("name", ["mujoco", "torcs", "carracing"])
+def test_other_worlds_drive_behind_the_protocol_at_the_scale_of_a_model_car(name):
+    if (lacking := WORLDS[name].missing()) is not None:
+        pytest.skip(lacking)
+    with serving(world=name, lockstep=True) as where:
+        client = Wire(where).load()
+        first = client.receive("telemetry")
+        for _ in range(60):
+            seen = client.step(throttle="0.6")
+        client.close()
+    way = math.hypot(seen["pos_x"] - first["pos_x"], seen["pos_z"] - first["pos_z"])
+    assert 0.3 < seen["speed"] < 3.0 and 0.2 < way < 4.0 and abs(seen["cte"]) < 8.0
+    assert len(seen["image"]) > 1000
 
 
 # ---- gym-donkeycar, where it is installed ----------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from sims.road import Road
 from sims.scale import truth_at_model_scale
 from sims.scenarios import Scenario
 from sims.truth import ActorTruth, Truth
-from sims.world import STEP_S, World, WorldSpec
+from sims.world import STEP_S, World, WorldError, WorldSpec
 
 NODE_EVERY_M = 0.5
 LINE_AHEAD_M = 0.5  # the starting line, from where the car starts
@@ -121,6 +121,8 @@ class SimulatedCar:
             self._world = self.spec.make(camera_size=wanted[0], randomize=wanted[1], seed=self.seed)
             self._made = wanted
         self._observation, info = self._world.start(scenario, self.seed)
+        if not self._blind and "image" not in self._observation:
+            raise WorldError(f"world {self.spec.name!r} has no pictures, and clients of the Donkey simulator need them")
         self._truth: Truth = info["truth"]
         self._accel_mps2 = (0.0, 0.0)
         self._hit = "none"
