@@ -21,6 +21,7 @@ from controller.policies import FLOW_BUNDLE
 from controller.signing import own_signer
 from sims.track.spec import SPEC
 from sims.world import WorldError
+from tests import killed_job
 from tests.kinematic_car import PROFILE
 from tests.test_controller_bundle import bundle
 from tests.test_gate_figures import TRUTH
@@ -180,6 +181,14 @@ def test_a_simulator_that_breaks_leaves_the_bundle_alone(other, path):
     other.error = WorldError("the simulator has ended: signal 9")
     with pytest.raises(WorldError, match="signal 9"):
         run(path)
+    assert path.read_bytes() == before
+
+
+def test_a_killed_process_leaves_the_bundle_alone(other, path, monkeypatch):
+    before = path.read_bytes()
+    monkeypatch.setattr(gate_run, "run_job", killed_job.run_job)
+    with pytest.raises(GateError, match="killed"):
+        run(path, SETTINGS.model_copy(update={"jobs": 2}))
     assert path.read_bytes() == before
 
 

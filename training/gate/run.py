@@ -10,6 +10,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -93,7 +94,8 @@ def run_job(job: Job, on_episode: Callable[[], None] | None = None) -> JobResult
 def run_all(
     bundle: str, worlds: Iterable[str], settings: GateSettings, on_job: Callable[[JobResult], None] | None = None
 ) -> list[JobResult]:
-    """All jobs, in a fixed order. `on_job` is called with each as it ends."""
+    """All jobs, in a fixed order. `on_job` is called with each as it ends. Raises what `run_job` raises; GateError when
+    a process was killed."""
     jobs = [Job(w, c, s, settings) for w in worlds for c in (bundle, PURSUIT) for s in settings.seeds]
     results: list[JobResult] = []
 
@@ -113,6 +115,8 @@ def run_all(
         try:
             for future in as_completed(waiting):
                 done(future.result())
+        except BrokenProcessPool as error:
+            raise GateError("a process of the evaluation was killed; nothing was written, start again") from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
