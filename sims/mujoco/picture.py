@@ -21,7 +21,7 @@ import numpy as np
 from sims.track import rays
 from sims.world import WorldError
 
-DENSITY = 1.5  # pixels drawn for one of the camera, each way, on the axis of a view; 2.2 where two views meet
+DENSITY = 2.0  # pixels drawn for one of the camera, each way, on the axis of a view; more towards its borders
 FINE = 2  # pixels looked up for one of the camera, each way
 MARGIN_PX = 2
 LIBRARIES = {"egl": "libEGL.so.1", "osmesa": "libOSMesa.so.8"}
@@ -191,7 +191,6 @@ class Eye:
         try:
             with GRAPHICS.current():
                 self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
-                mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         except BaseException:
             GRAPHICS.leave()
             raise
@@ -208,6 +207,8 @@ class Eye:
         )
         whole = mujoco.MjrRect(0, 0, self._buffer.shape[1], self._buffer.shape[0])
         with GRAPHICS.current():
+            # Each eye has a buffer of its own; the last one used is still bound.
+            mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
             at = 0
             for view in self.lens.views:
                 self._aim(data, view)
