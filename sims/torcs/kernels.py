@@ -61,21 +61,14 @@ def pedals(accel_mps2, car, body):
 
 
 @njit(cache=True)
-def locate(cars, bodies, places, samples, step_m, afresh):
-    """Bring `places` up to date. `afresh`: search the whole road, for cars that were placed."""
+def locate(cars, bodies, places, samples, step_m):
+    """Bring `places` up to date, each from where it was: a road may cross itself on a bridge."""
     n = len(samples)
     for k in range(len(cars)):
         car, place = cars[k], places[k]
         ahead = bodies[0, REAR_AXLE] if k == 0 else 0.5 * (bodies[k, FRONT] + bodies[k, REAR])
         x, y = car[X] + ahead * math.cos(car[YAW]), car[Y] + ahead * math.sin(car[YAW])
-        index = int(place[INDEX])
-        if afresh:
-            best = 1e18
-            for i in range(n):
-                distance = (samples[i, 0] - x) ** 2 + (samples[i, 1] - y) ** 2
-                if distance < best:
-                    best, index = distance, i
-        index, s, d = frenet_near(x, y, index, samples, 0, n, step_m)
+        index, s, d = frenet_near(x, y, int(place[INDEX]), samples, 0, n, step_m)
         place[INDEX], place[PX], place[PY], place[S], place[D] = index, x, y, s, d
         place[HEADING] = wrap_half(car[YAW] - at_s(s, samples, 0, n, step_m)[2], 2.0 * math.pi)
 
@@ -136,7 +129,7 @@ def _touching(cars, bodies, width):
 def survey(cars, bodies, places, samples, step_m, lanes, width, offsets, ego, ahead):
     """All that is true after a step: `places`; `ego` (EGO_COLUMNS); `ahead` (m, 5), the reference line at `offsets`
     from the ego: s ahead, x, y, yaw, curvature."""
-    locate(cars, bodies, places, samples, step_m, False)
+    locate(cars, bodies, places, samples, step_m)
     place, n = places[0], len(samples)
     _, _, _, _, left, right = at_s(place[S], samples, 0, n, step_m)
     lane = math.floor((place[D] + right) / (left + right) * lanes)

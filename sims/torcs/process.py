@@ -190,7 +190,7 @@ class TorcsProcess:
             self._limit(ANSWER_TIMEOUT_S)
             self._link.sendall(message)
         except TimeoutError:
-            self._broken(f"did not listen for {ANSWER_TIMEOUT_S:.0f} s when {doing}")
+            self._broken(f"did not listen for {ANSWER_TIMEOUT_S:g} s when {doing}")
         except OSError:
             self._broken(f"ended when {doing}")
 
@@ -200,7 +200,7 @@ class TorcsProcess:
             kind, count, size = protocol.read_header(self._read(protocol.HEADER.size))
             body = self._read(size)
         except TimeoutError:
-            self._broken(f"did not answer for {timeout_s:.0f} s when {doing}")
+            self._broken(f"did not answer for {timeout_s:g} s when {doing}")
         except (EOFError, OSError):
             self._broken(f"ended when {doing}")
         except ProtocolError as error:
@@ -231,7 +231,7 @@ class TorcsProcess:
         status = "was still running"
         try:
             code = self._process.wait(0.5)
-            status = f"was ended by signal {-code}" if code < 0 else f"exit status {code}"
+            status = f"was ended by signal {-code}" if code < 0 else f"ended with exit status {code}"
         except subprocess.TimeoutExpired:
             pass
         self._finalizer()

@@ -11,6 +11,7 @@ import tempfile
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from scipy.ndimage import uniform_filter1d
@@ -73,7 +74,7 @@ def _points(track: str) -> tuple[np.ndarray, float]:
         try:
             with np.load(path, allow_pickle=False) as kept:
                 return kept["points"], float(kept["length_m"])
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
             raise RoadError(f"{path} is damaged ({error}); delete it, it will be made anew") from error
     try:
         torcs = TorcsProcess(Race(track))

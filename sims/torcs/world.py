@@ -227,6 +227,8 @@ class TorcsWorld(World):
             placements[j] = self._put(away_m, 0.0, 0.0, present=False)
         self._commands = np.zeros((n, 3), np.float32)
         self._places, self._ego = np.zeros((n, 6)), np.zeros(k.EGO_COLUMNS)
+        along = placements["distance"] / self._torcs.track_length_m * len(self._samples)
+        self._places[:, k.INDEX] = along.astype(int) % len(self._samples)
         self._snapshot = self._torcs.place(placements)
 
     def _put(self, s_m: float, d_m: float, speed_mps: float, ahead_m: float = 0.0, present: bool = True) -> tuple:
@@ -242,13 +244,13 @@ class TorcsWorld(World):
     def _settle(self, scenario: Scenario) -> Snapshot:
         """Hold all cars at their speeds and offsets for SETTLE_STEPS; the ego is one of them."""
         line = (self._samples, self.road.step_m)
-        k.locate(self._snapshot.cars, self._bodies, self._places, *line, True)
+        k.locate(self._snapshot.cars, self._bodies, self._places, *line)
         for _ in range(SETTLE_STEPS):
             wanted = (scenario.start_d_m, scenario.start_speed_mps)
             k.settle_ego(self._snapshot.cars[0], self._bodies[0], self._places[0], *wanted, *line, self._commands[0])
             self._command_traffic(0.0, CONTROL_S)
             self._snapshot = self._torcs.act(self._commands, 1)
-            k.locate(self._snapshot.cars, self._bodies, self._places, *line, False)
+            k.locate(self._snapshot.cars, self._bodies, self._places, *line)
         self._s_m = float(self._places[0, k.S])
         return self._snapshot
 
