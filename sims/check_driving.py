@@ -277,6 +277,24 @@ def _recorded(bench: Bench, world, scene) -> list:
     return seen
 
 
+def _advance(bench: Bench) -> str:
+    """Steps that nobody looks at are the same steps."""
+    if not bench.spec.deterministic:
+        raise Skipped("the spec does not claim that it repeats itself")
+    ends = []
+    for unseen in (False, True):
+        bench.begin(bench.scene(0.4), seed=11)
+        step = bench.world.advance if unseen else bench.world.step
+        for _ in range(4):
+            step(np.array([0.1, 0.2], np.float32))
+        observation, *_, info = bench.world.step(np.zeros(2, np.float32))
+        ends.append((observation, info["truth"]))
+    (seen, truth), (again, also) = ends
+    same = truth == also and all(np.array_equal(seen[n], again.get(n)) for n in seen)
+    expect(same, "after steps by `advance` the world is another one than after `step`")
+    return "the same after four of them"
+
+
 def _camera(bench: Bench) -> str:
     """The picture moves with the car."""
     if not bench.spec.camera:
@@ -301,4 +319,5 @@ DRIVING: dict[str, Callable[[Bench], str | None]] = {
     "traffic": _traffic,
     "camera": _camera,
     "repeats": _repeats,
+    "advance": _advance,
 }

@@ -73,3 +73,32 @@ def test_a_long_pause_is_skipped_not_replayed():
     sensors = car.read()
     assert len(world.actions) == CATCH_UP_LIMIT
     assert clock.now_ns() - sensors.t_capture_ns < 1e9 / 30
+
+
+def test_only_the_last_of_several_steps_is_looked_at():
+    car, world, clock, truths = vehicle()
+    unseen = []
+
+    def advance(action):
+        unseen.append(len(world.actions))
+        observation, *rest = world.step(action)
+        del observation["image"]
+        return observation, *rest
+
+    world.advance = advance
+    clock.advance_s(0.2)
+    sensors = car.read()
+    assert unseen == [0, 1, 2, 3, 4] and len(truths) == 6 and sensors.image[0, 0, 0] == 6
+
+
+def test_unseen_steps_are_the_same_steps():
+    from sims.track import TrackEnv
+
+    one, other = (TrackEnv(camera_size=(32, 24)) for _ in range(2))
+    one.reset(seed=2), other.reset(seed=2)
+    for _ in range(4):
+        one.step([0.2, 0.5])
+        observation, *_ = other.advance([0.2, 0.5])
+        assert "image" not in observation
+    seen, also = one.step([0.0, 0.0])[0], other.step([0.0, 0.0])[0]
+    assert all(np.array_equal(seen[name], also[name]) for name in seen)

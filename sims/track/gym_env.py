@@ -56,6 +56,14 @@ class TrackEnv(World):
         info = {"truth": self.world.truth(0)}
         return self._first(observation), float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
 
+    def advance(self, action):
+        """`step` without a picture."""
+        size, self.world.camera_size = self.world.camera_size, None
+        try:
+            return self.step(action)
+        finally:
+            self.world.camera_size = size
+
     def render(self):
         """The camera picture (h, w, 3) uint8."""
         return self.world.render()[0]
