@@ -1,16 +1,11 @@
 """The car's camera: MuJoCo's renderer, and a warp that gives its pinhole pictures the lens of the profile.
 
 MuJoCo draws pinhole pictures only. A wide fisheye needs two of them, looking to the left and to the right of the axis,
-side by side in one buffer; a table says where each pixel of the camera comes from. All cameras of a process share one
-graphics context, however many worlds there are. Knows no roads.
+side by side in one buffer; a table says where each pixel of the camera comes from. Knows no roads.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import os
-import threading
 import weakref
 from dataclasses import dataclass
 
@@ -18,90 +13,13 @@ import cv2
 import mujoco
 import numpy as np
 
+from sims.mujoco.graphics import GRAPHICS
 from sims.track import rays
 from sims.world import WorldError
 
 DENSITY = 2.0  # pixels drawn for one of the camera, each way, on the axis of a view; more towards its borders
 FINE = 2  # pixels looked up for one of the camera, each way
 MARGIN_PX = 2
-LIBRARIES = {"egl": "libEGL.so.1", "osmesa": "libOSMesa.so.8"}
-HINT = "for pictures install EGL (apt install libegl1 libgl1-mesa-dri) or OSMesa (apt install libosmesa6)"
-
-
-# ---- graphics context --------------------------------------------------------------------------------------------
-
-
-def choose_backend() -> str:
-    """What MUJOCO_GL says, else "egl" where a device answers, else "osmesa". Raises WorldError without either."""
-    said = os.environ.get("MUJOCO_GL", "").lower().strip()
-    if said:
-        return said
-    if _egl_devices() > 0:
-        return "egl"
-    for name in (LIBRARIES["osmesa"], "libOSMesa.so.6", "libOSMesa.so"):
-        with contextlib.suppress(OSError):
-            ctypes.CDLL(name)
-            return "osmesa"
-    raise WorldError(f"mujoco: no way to draw without a display; {HINT}")
-
-
-def _egl_devices() -> int:
-    """Number of devices that EGL can draw on, a software one included; 0 without EGL."""
-    try:
-        egl = ctypes.CDLL(LIBRARIES["egl"])
-    except OSError:
-        return 0
-    egl.eglGetProcAddress.restype = ctypes.c_void_p
-    address = egl.eglGetProcAddress(b"eglQueryDevicesEXT")
-    if not address:
-        return 0
-    query = ctypes.CFUNCTYPE(ctypes.c_uint, ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_int))(address)
-    count = ctypes.c_int(0)
-    return count.value if query(0, None, ctypes.byref(count)) else 0
-
-
-def _make_context(backend: str):
-    os.environ["MUJOCO_GL"] = backend  # MuJoCo's renderer reads it when it looks for OpenGL's functions
-    try:
-        if backend == "egl":
-            from mujoco.egl import GLContext
-        elif backend == "osmesa":
-            from mujoco.osmesa import GLContext
-        else:
-            GLContext = mujoco.GLContext
-        return GLContext(16, 16)
-    except Exception as error:  # PyOpenGL and its drivers fail in many ways
-        raise WorldError(f"mujoco: cannot draw with MUJOCO_GL={backend}: {error}; {HINT}") from error
-
-
-class _Graphics:
-    """The one graphics context of this process, made for the first eye and let go with the last."""
-
-    def __init__(self):
-        self._lock = threading.RLock()
-        self._context, self.users = None, 0
-
-    @contextlib.contextmanager
-    def current(self):
-        """Draw from this thread; other threads wait."""
-        with self._lock, self._context.as_current():
-            yield
-
-    def join(self) -> None:
-        with self._lock:
-            if self._context is None:
-                self._context = _make_context(choose_backend())
-            self.users += 1
-
-    def leave(self) -> None:
-        with self._lock:
-            self.users -= 1
-            if self.users == 0:
-                self._context.free()
-                self._context = None
-
-
-GRAPHICS = _Graphics()
 
 
 # ---- lens --------------------------------------------------------------------------------------------------------
