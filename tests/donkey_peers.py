@@ -124,7 +124,7 @@ def picture(width=160, height=120, value=90):
 
 class FakeUnity:
     """As the notes describe the Unity simulator: only strings as numbers, each segment is one object, telemetry from
-    its own clock, no truth. Each 4 ms on the wall are 50 ms here, but time stands still `LEAD` telemetries after the
+    its own clock, no truth. Each 10 ms on the wall are 50 ms here, but time stands still `LEAD` telemetries after the
     client's last word, so that no test depends on the speed of a machine. The path is a circle of 5 m, to the left.
     `seen` are the client's messages; `faults` what Unity would have failed at."""
 
@@ -141,7 +141,7 @@ class FakeUnity:
         inside, told = False, 0
         say(sock, msg_type="scene_selection_ready", loaded="1")
         while True:
-            if select.select([sock], [], [], 0.004 if inside and told < self.LEAD else 20.0)[0]:
+            if select.select([sock], [], [], 0.01 if inside and told < self.LEAD else 20.0)[0]:
                 data = sock.recv(1 << 16)
                 if not data:
                     return

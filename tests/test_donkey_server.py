@@ -10,24 +10,17 @@ import socket
 import struct
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from donkey_peers import Wire, serving, write_oval
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
-from bridge.messages import VehicleProfile
 from sims.donkey import connection, protocol
-from sims.donkey.lidar import LidarSettings, scan
 from sims.donkey.server import is_loopback
 from sims.random_road import random_road
 from sims.road import road_from_csv
-from sims.track import TrackEnv
-from sims.truth import ActorTruth
 
 HERE = Path(__file__).parent
 CAMERA = {"img_w": "0", "img_h": "0", "img_d": "0", "img_enc": "0", "fov": "0", "fish_eye_x": "0", "fish_eye_y": "0",
@@ -116,25 +109,6 @@ def test_objects_need_no_terminator_and_no_segment_of_their_own(wire):
     for k in range(20, len(one)):
         wire.sock.sendall(one[k : k + 1])
     assert wire.receive("telemetry")
-
-
-@given(st.lists(st.dictionaries(st.text(max_size=5), st.text(max_size=12), max_size=4), max_size=6), st.data())
-def test_splitter_finds_every_object_however_it_is_cut(objects, data):
-    stream = b" \n".join(json.dumps(o).encode() for o in objects)
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
-    splitter, found = protocol.ObjectSplitter(), []
-    for first, last in zip([0, *cuts], [*cuts, len(stream)], strict=True):
-        found += splitter.feed(stream[first:last])
-    assert [json.loads(f) for f in found] == objects and splitter.noise == 0
-
-
-@given(st.binary(max_size=300))
-def test_splitter_and_parser_survive_anything(data):
-    for raw in protocol.ObjectSplitter().feed(data):
-        try:
-            protocol.parse(raw)
-        except protocol.MalformedMessage:
-            pass
 
 
 @pytest.mark.parametrize(
@@ -241,14 +215,6 @@ def test_nodes_follow_the_middle_of_the_road(wire, oval):
     assert heading == pytest.approx(float(road.yaw_at(s)), abs=0.05)
 
 
-@given(st.floats(-10.0, 10.0))
-def test_yaw_there_and_back(yaw):
-    there = protocol.unity_yaw_deg(yaw)
-    assert 0.0 <= there <= 360.0
-    for back in (protocol.yaw_from_unity(there), protocol.yaw_from_quaternion(*protocol.unity_quaternion(yaw))):
-        assert math.cos(back - yaw) == pytest.approx(1.0, abs=1e-9) and -math.pi <= back <= math.pi
-
-
 def test_reset_car_goes_back_to_the_start_with_the_brake_on(wire):
     wire.load()
     start = wire.receive("telemetry")
@@ -312,23 +278,6 @@ def test_lidar_sees_other_cars():
         hits = client.step()["lidar"]
         client.close()
     assert hits and all(0 < h["d"] <= 400 and 0 <= h["rx"] < 360 and h["ry"] == 0 for h in hits)
-
-
-def test_lidar_distances():
-    """A box a metre to the right of the sensor, seen at 90 degrees; nothing at the other side; nothing above it."""
-    env = TrackEnv([random_road(3)], camera_size=None, randomize=0.0)
-    _, info = env.reset(seed=1)
-    profile = VehicleProfile()
-    reach = 0.5 * profile.length_m - profile.rear_overhang_m
-    box = ActorTruth("box", reach, -1.125, 0.0, 0.0, 0.0, 0.0, 0, 0.25, 0.25)
-    truth = replace(info["truth"], x_m=0.0, y_m=0.0, yaw_rad=0.0, actors=(box,))
-    settings = LidarSettings(1.0, 0.0, -20.0, 2, 50.0, 0.0, (0.0, 0.5, 0.0), 0.0)
-    hits = scan(settings, truth, profile, np.random.default_rng(0))
-    assert {h["ry"] for h in hits} == {0.0}  # 20 degrees upwards passes over it
-    assert {"d": 8.0, "rx": 90.0, "ry": 0.0} in hits and min(h["d"] for h in hits) == 8.0
-    assert all(80.0 < h["rx"] < 100.0 for h in hits)
-    far = LidarSettings(1.0, 0.0, 0.0, 1, 7.0, 0.0, (0.0, 0.5, 0.0), 0.0)
-    assert scan(far, truth, profile, np.random.default_rng(0)) == []
 
 
 def test_clients_have_cars_of_their_own_and_one_too_many_is_refused(oval):

@@ -25,6 +25,9 @@ HOW_TO_START = (
     "PACENOTE_DONKEY=host:port"
 )
 EVENTS_KEPT = 256
+SPACING_S = 0.05  # between two messages to Unity, which takes what arrives together for one object
+DRAIN_S = 0.5
+CONTROL_SPACING_S = 0.01  # controls are sent one for each telemetry, and may be lost for once
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class DonkeyClient:
         self.latest: dict | None = None  # the newest telemetry
         self.events: deque[dict] = deque(maxlen=EVENTS_KEPT)
         self._sock: socket.socket | None = None
+        self._free_s = 0.0  # on our clock; nothing may be sent before
         self._lines = protocol.LineSplitter()
         self._inbox: deque[dict] = deque()
 
@@ -107,10 +111,14 @@ class DonkeyClient:
     # ---- messages ------------------------------------------------------------------------------------------------
 
     def send(self, message: dict) -> None:
-        """One message in one segment: Unity takes each segment for one object. Values that Unity must read have to be
-        strings already."""
+        """One message in one segment, a little after the last one (see SPACING_S). Values that Unity must read have to
+        be strings already."""
+        while (left_s := self._free_s - time.monotonic()) > 0.0 and not self.extension:
+            self._take_in(left_s)
         if self._sock is None:
             self._fail("is not connected")
+        spacing_s = CONTROL_SPACING_S if message["msg_type"] == "control" else SPACING_S
+        self._free_s = time.monotonic() + spacing_s
         try:
             self._sock.sendall(protocol.encode(message))
         except OSError as error:
@@ -119,7 +127,9 @@ class DonkeyClient:
     def ask(self, message: dict, answer: str, patience_s: float | None = None) -> dict:
         """Send, and wait for the message `answer`. Raises WorldError."""
         self.send(message)
-        return self.wait_for((answer,), patience_s or self.patience.answer_s, f"answer {message['msg_type']}")
+        told = self.wait_for((answer,), patience_s or self.patience.answer_s, f"answer {message['msg_type']}")
+        self._free_s = 0.0  # it has been read
+        return told
 
     def control(self, steering: float, throttle: float, brake: float) -> None:
         """All three as on the wire: steering positive to the right."""
@@ -141,11 +151,10 @@ class DonkeyClient:
             self._receive(deadline, patience_s, what)
 
     def drain(self) -> None:
-        """Take in what has arrived, without waiting."""
-        if self._sock is None:
-            self._fail("is not connected")
-        while select.select([self._sock], [], [], 0.0)[0]:
-            self._receive(time.monotonic() + 1.0, 1.0, "send")
+        """Take in what has arrived, without waiting; at most for DRAIN_S, whatever is poured in."""
+        until_s = time.monotonic() + DRAIN_S
+        while self._take_in(0.0) and time.monotonic() < until_s:
+            pass
         while self._inbox:
             self._note(self._inbox.popleft())
 
@@ -159,14 +168,19 @@ class DonkeyClient:
             self.events.append(message)
 
     def _receive(self, deadline: float, patience_s: float, what: str) -> None:
-        if self._sock is None:
-            self._fail("is not connected")
         left_s = deadline - time.monotonic()
-        if left_s <= 0.0 or not select.select([self._sock], [], [], left_s)[0]:
+        if left_s <= 0.0 or not self._take_in(left_s):
             half = f"; {self._lines.pending} bytes of an unfinished message are here" if self._lines.pending else ""
             self._fail(
                 f"did not {what} within {patience_s:g} s{half}: does it still run? The next reset connects again"
             )
+
+    def _take_in(self, wait_s: float) -> bool:
+        """Read what arrives within `wait_s`; False where nothing does."""
+        if self._sock is None:
+            self._fail("is not connected")
+        if not select.select([self._sock], [], [], wait_s)[0]:
+            return False
         try:
             data = self._sock.recv(1 << 18)
         except OSError as error:
@@ -178,6 +192,7 @@ class DonkeyClient:
             self._inbox.extend(protocol.parse(line) for line in self._lines.feed(data))
         except (MalformedMessage, protocol.OverlongMessage) as error:
             self._fail(f"sent what is no message of this protocol: {error}")
+        return True
 
     # ---- scenes --------------------------------------------------------------------------------------------------
 

@@ -57,11 +57,12 @@ class DonkeyServer:
     def __init__(self, what: Hosting, host: str = "127.0.0.1", port: int = protocol.PORT, max_cars: int = MAX_CARS):
         self._hosting, self._max_cars = what, max_cars
         try:
-            self._listener = socket.create_server((host, port))
-        except OSError as error:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            self._listener = socket.create_server((host, port), family=family)
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
             raise WorldError(
-                f"cannot listen on {host}:{port}: {error.strerror or error}; is a simulator running there already? "
-                "Choose another with --port"
+                f"cannot listen on {host}:{port}: {reason}; is a simulator running there already? Choose another --port"
             ) from error
         self.address: tuple[str, int] = self._listener.getsockname()[:2]
         self._wake, self._woken = socket.socketpair()

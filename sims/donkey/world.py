@@ -27,6 +27,7 @@ from sims.world import STEP_S, World, WorldError
 
 DEFAULT_SCENE = "generated_track"
 LATE_S = 0.3  # the simulator is further ahead of us than this: go on from its time
+NEAR_M = 0.5
 SETTLE_S = 0.2  # of simulated time after a reset, until the car stands
 
 
@@ -37,7 +38,8 @@ class DonkeyWorld(World):
     the protocol. Connects at the first `start` or `reset`, and again at the next one after a failure.
 
     `info["donkey"]`: all telemetry fields besides the picture as they came (lidar, gyro_*, accel_*, hit, cte, ...),
-    `events` (other messages since the last step), `server` ("unity" or "pacenote") and `scene`."""
+    `events` (other messages since the last step), `server` ("unity" or "pacenote"), `scene`, and `no_road`, the reason
+    where the truth knows no road."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 30}
 
@@ -66,6 +68,7 @@ class DonkeyWorld(World):
         self._sent = self._episode = self._steps = self._number = 0
         self._time_s = 0.0
         self._unity: UnityTruth | None = None
+        self._no_road: str | None = None
         self._image: np.ndarray | None = None
         self._truth: Truth | None = None
         self._running = False
@@ -142,10 +145,11 @@ class DonkeyWorld(World):
             return self._start_ours(standing_start(road, s, float(road.lane_center_d(s, lane)), cruise), seed)
         name = scene or self.scene
         self._load(name)
+        self._no_road, road = None, None
         try:
             road = learn_road(self.client, name)
-        except RoadError:  # free driving needs no road; info["donkey"]["road"] says so
-            road = None
+        except RoadError as error:  # free driving needs no road
+            self._no_road = str(error)
         return self._start_unity(name, road, None)
 
     def _connect(self) -> None:
@@ -237,7 +241,10 @@ class DonkeyWorld(World):
             turn = protocol.unity_quaternion(yaw)
             fields = zip(("pos_x", "pos_y", "pos_z", "Qx", "Qy", "Qz", "Qw"), (*place, *turn), strict=True)
             client.send({"msg_type": "set_position", **{k: repr(float(v)) for k, v in fields}})
-            client.telemetry()
+            client.telemetry(
+                lambda m: math.hypot(m.get("pos_x", 0.0) - x, m.get("pos_z", 0.0) - y) < NEAR_M,
+                what="put the car where the scenario begins",
+            )
         client.control(0.0, 0.0, 1.0)
         settled_s = protocol.number(client.latest, "time") + SETTLE_S
         first = client.telemetry_at(settled_s)
@@ -336,6 +343,8 @@ class DonkeyWorld(World):
         fields["events"] = list(self.client.events)
         self.client.events.clear()
         fields["server"], fields["scene"] = "pacenote" if extension else "unity", self.client.scene
+        if not extension and self._unity.road is None:
+            fields["no_road"] = self._no_road
         # np.float32 is a scalar; the contract wants arrays of shape ()
         observation = {k: np.asarray(v) for k, v in observation.items()}
         return observation, {"truth": self._truth, "donkey": fields}
