@@ -14,7 +14,7 @@ import numpy as np
 from bridge.messages import CameraModel
 
 WIDEST_RAD = 1.30  # from the axis: a pinhole picture wider than this is nearly all edge
-FINENESS = 1.0  # pixels drawn per pixel of the fisheye in the middle
+FINENESS = 0.8  # pixels drawn per pixel of the fisheye in the middle; off the axis a pinhole has more of them
 
 
 class Lens:

@@ -19,7 +19,7 @@ from typing import NoReturn
 import numpy as np
 
 from sims.torcs import protocol
-from sims.torcs.install import BINARY, DATA, GAME, RENDERER, built
+from sims.torcs.install import BINARY, DATA, GAME, RENDERER, built, cache_folder
 from sims.torcs.protocol import ProtocolError
 from sims.torcs.race import Race, race_folder
 from sims.world import WorldError
@@ -76,7 +76,11 @@ class TorcsProcess:
 
     def __init__(self, race: Race):
         self.race = race
-        folder, local = built(), race_folder(race)
+        try:
+            folder, local = built(), race_folder(race)
+        except OSError as error:
+            where = f"{cache_folder()} cannot be written ({error}); XDG_CACHE_HOME names another place"
+            raise WorldError(f"world 'torcs' keeps its files in the cache: {where}") from error
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._output = tempfile.TemporaryFile()
         width, height = race.picture or (16, 16)

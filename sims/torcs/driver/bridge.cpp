@@ -5,7 +5,6 @@
 // waits there for the next request, so that the simulation stands still until it is told to go on. The pedals and the
 // wheel of all our cars come from the socket; this module only changes gears. It ends the process when the socket
 // closes.
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmath>
@@ -16,8 +15,11 @@
 #include <vector>
 
 #include "camera.h"
+#include "link.h"
 #include "protocol.h"
 #include "torcs_abi.h"
+
+using namespace link_to_python;
 
 namespace {
 
@@ -26,51 +28,12 @@ constexpr int MAX_CARS = 20;
 constexpr int OUR_CARS = 10;
 const char OUR_NAME[] = "Pacenote";  // all our drivers' names begin so
 
-int fd = -1;
 Camera camera;
 tTrack* circuit = nullptr;
 std::vector<CarElt*> fleet;  // all cars by index; TORCS sorts its own list by race position at every step
 wire::Command commands[MAX_CARS];
 uint32_t contacts[MAX_CARS];
 uint32_t steps_left = 0, steps_done = 0, wants_picture = 0;
-
-// ---- socket ------------------------------------------------------------------------------------------------------
-
-void receive(void* into, std::size_t size) {
-    for (char* p = static_cast<char*>(into); size > 0;) {
-        ssize_t got = recv(fd, p, size, 0);
-        if (got <= 0) _exit(0);  // the other side has gone
-        p += got;
-        size -= got;
-    }
-}
-
-void send_all(const void* from, std::size_t size) {
-    for (const char* p = static_cast<const char*>(from); size > 0;) {
-        ssize_t sent = send(fd, p, size, MSG_NOSIGNAL);
-        if (sent <= 0) _exit(0);
-        p += sent;
-        size -= sent;
-    }
-}
-
-void reply(uint32_t type, uint32_t count, const std::vector<char>& body, std::size_t more = 0) {
-    const wire::Header header{wire::MAGIC, type, count, uint32_t(body.size() + more)};
-    const char* bytes = reinterpret_cast<const char*>(&header);
-    std::vector<char> message(bytes, bytes + sizeof header);
-    message.insert(message.end(), body.begin(), body.end());
-    send_all(message.data(), message.size());
-}
-
-[[noreturn]] void fail(const std::string& text) {
-    reply(wire::FAILED, 0, std::vector<char>(text.begin(), text.end()));
-    _exit(1);
-}
-
-template <class T> void append(std::vector<char>& body, const T& record) {
-    const char* bytes = reinterpret_cast<const char*>(&record);
-    body.insert(body.end(), bytes, bytes + sizeof record);
-}
 
 // ---- cars --------------------------------------------------------------------------------------------------------
 
@@ -358,7 +321,11 @@ void connect_once(Situation* s, CarElt* own) {
 void drive(int index, CarElt* own, Situation* s) {
     if (index != 0 || at<double>(s, situation::currentTime) < 0) return;
     connect_once(s, own);
-    for (std::size_t i = 0; i < fleet.size(); ++i) contacts[i] |= uint32_t(at<int>(fleet[i], car::simCollision));
+    for (std::size_t i = 0; i < fleet.size(); ++i) {
+        contacts[i] |= uint32_t(at<int>(fleet[i], car::simCollision));
+        // TORCS throws out a car whose lap takes longer than 84.5 s + length / (10 m/s); ours may stand as they like.
+        if (is_ours(fleet[i])) at<ReCarInfo*>(ReInfo, race::carInfo)[i].sTime = float(at<double>(s, situation::currentTime));
+    }
     if (steps_left > 0) {
         ++steps_done;
         if (--steps_left == 0) send_state(s, own, wants_picture);
@@ -387,11 +354,9 @@ int init_robot(int index, void* interface) {
 }  // namespace
 
 extern "C" int pacenote(ModInfo* modules) {
-    static char names[OUR_CARS][16];
-    static char text[] = "";
     for (int i = 0; i < OUR_CARS; ++i) {
-        std::snprintf(names[i], sizeof names[i], "%s %d", OUR_NAME, i);
-        modules[i].name = names[i], modules[i].desc = text;
+        modules[i].name = strdup((std::string(OUR_NAME) + " " + std::to_string(i)).c_str());  // TORCS frees both
+        modules[i].desc = strdup("driven over a socket");
         modules[i].init = init_robot, modules[i].gfId = 0, modules[i].index = i;
     }
     return 0;
