@@ -134,3 +134,11 @@ def test_nothing_is_written_beside_the_cache(make, tmp_path, monkeypatch):
     ours = {p: t for p, t in files.items() if "mesa" not in str(p)}
     assert ours and all(path.stat().st_mtime_ns == stamp >= begin - 10**9 for path, stamp in ours.items())
     assert not list(tmp_path.rglob("build-*")) and install.built().is_dir()
+
+
+def test_a_car_may_stand_for_longer_than_torcs_has_patience(make):
+    """TORCS throws out whoever needs 186 s for this lap, and would end the race; the module keeps it from that."""
+    world = make()
+    world.start(scenario_on("mixed-1", start_speed_mps=0.0), 1)
+    truth = drive(world, 6000, (0.0, -1.0))[-1]
+    assert truth.t_s == pytest.approx(200.0, abs=0.01) and abs(truth.progress_m) < 0.5

@@ -20,6 +20,7 @@ from sims.torcs.spec import PROFILE, SPEC
 from sims.torcs.tracks import CATEGORIES, ROAD_TRACKS, category_of
 from sims.track import rays
 from sims.track.look import CAMERA
+from sims.world import WorldError
 
 CAR_LENGTH_M = PROFILE.length_m
 
@@ -283,3 +284,11 @@ def test_another_version_of_the_game_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(install, "DATA", tmp_path)
     monkeypatch.setattr(install, "package_version", lambda: "1.3.8")
     assert "1.3.8" in install.missing() and "1.3.7" in install.missing()
+
+
+def test_installing_without_root_says_what_root_must_run(monkeypatch, tmp_path):
+    monkeypatch.setattr(install, "BINARY", tmp_path / "nothing")
+    monkeypatch.setattr(install.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(install.os, "geteuid", lambda: 1000)
+    with pytest.raises(WorldError, match="needs root.*apt-get install.*torcs.*libegl-dev"):
+        install.install()
