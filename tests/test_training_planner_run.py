@@ -55,6 +55,13 @@ def test_a_run_leaves_a_folder_that_answers(trained):
     assert (settings.log_dir / "planner-nano.png").is_file()
 
 
+def test_a_run_can_start_from_a_model(trained, tmp_path):
+    settings, folder = trained
+    places = {"out": tmp_path / "model", "work": tmp_path / "work", "log_dir": tmp_path / "log"}
+    again = train_planner(settings.model_copy(update={"start_from": folder, "minutes": 0.03, **places}))
+    assert (again / "config.json").is_file()
+
+
 def test_a_run_can_be_resumed(trained):
     settings, folder = trained
     again = train_planner(settings.model_copy(update={"minutes": 0.06}), resume=True)

@@ -172,7 +172,10 @@ class PlannerTrainer:
         start = settings.start_from or (self.folder if (self.folder / "config.json").is_file() else None)
         if start is not None:
             model = Qwen2VLForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
-            return model, AutoTokenizer.from_pretrained(start)
+            tokenizer = AutoTokenizer.from_pretrained(start)
+            if not (self.folder / "config.json").is_file():  # the process that makes the texts reads it there
+                save(model, tokenizer, self.folder)
+            return model, tokenizer
         tokenizer = build_tokenizer(sample_texts(settings))
         config = build_config(tokenizer, text_layers=settings.text_layers, vision_depth=settings.vision_depth)
         model = build_model(config, settings.seed)
