@@ -13,6 +13,7 @@ from bridge.planning import PlanAnswer
 
 REMEMBERED_S = 2.0
 BESIDE_WHEELBASES = 5.0  # nearer than this from the front bumper there is no room to go there
+BEYOND_LEAD_WHEELBASES = 9.6  # an overtaking needs the lane free up to so far beyond the car that is passed
 _STEP = {
     Intent.CHANGE_LEFT: 1,
     Intent.OVERTAKE_LEFT: 1,
@@ -34,7 +35,7 @@ class Lookout:
     """Memory of one car's surroundings, in its lanes; times in s of any one monotonic clock."""
 
     def __init__(self, wheelbase_m: float):
-        self._near_m = BESIDE_WHEELBASES * wheelbase_m
+        self._wheelbase_m = wheelbase_m
         self._seen: dict[int, _Sighting] = {}  # by lane: the latest one
 
     def note(self, answer: PlanAnswer, t_s: float) -> None:
@@ -53,12 +54,15 @@ class Lookout:
         if start_lane not in (None, lane):
             return None
         sighting = self._seen.get(lane + step)
-        if sighting is None or t_s - sighting.t_s > REMEMBERED_S or sighting.distance_m > self._near_m:
+        needed_m = self._needed_m(answer.intent, self._seen.get(lane))
+        if sighting is None or t_s - sighting.t_s > REMEMBERED_S or sighting.distance_m > needed_m:
             return None
-        ago = f"{t_s - sighting.t_s:.1f} s ago"
-        return f"{side(step)} lane is occupied: {sighting.kind} at {sighting.distance_m:.1f} m, {ago}"
+        where = f"{sighting.kind} at {sighting.distance_m:.1f} m, {t_s - sighting.t_s:.1f} s ago"
+        return f"{'left' if step > 0 else 'right'} lane is occupied: {where}"
 
-
-def side(step: int) -> str:
-    """The word for one lane up or down."""
-    return "left" if step > 0 else "right"
+    def _needed_m(self, intent: Intent, lead: _Sighting | None) -> float:
+        """How far ahead the other lane must be free."""
+        near_m = BESIDE_WHEELBASES * self._wheelbase_m
+        if intent not in (Intent.OVERTAKE_LEFT, Intent.OVERTAKE_RIGHT) or lead is None:
+            return near_m
+        return max(near_m, lead.distance_m + BEYOND_LEAD_WHEELBASES * self._wheelbase_m)

@@ -254,6 +254,17 @@ def test_what_is_far_ahead_there_is_no_objection():
     assert car.turn(Verdict.ACCEPTED, Intent.CHANGE_LEFT, actors=[{"kind": "car", "lane": 1, "distance_m": 2.0}]).plan
 
 
+def test_an_overtaking_needs_more_room_than_a_change_of_lane():
+    car = Car(confirm=True)
+    car.say("overtake on the left")
+    both = [{"kind": "car", "lane": 0, "distance_m": 1.0}, {"kind": "car", "lane": 1, "distance_m": 3.0}]
+    assert car.turn(*OVERTAKING, actors=both).plan is None
+    far = [{"kind": "car", "lane": 0, "distance_m": 1.0}, {"kind": "car", "lane": 1, "distance_m": 3.5}]
+    other = Car(confirm=True)
+    other.say("overtake on the left")
+    assert other.turn(*OVERTAKING, actors=far).plan
+
+
 def test_once_over_the_line_the_manoeuvre_goes_on():
     car = Car(confirm=True)
     car.say("overtake on the left")
