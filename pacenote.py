@@ -38,7 +38,7 @@ Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write
 Seed = Annotated[int, typer.Option(help="Everything random follows from it.")]
 World = Annotated[str, typer.Option(help="Simulated world; `pacenote worlds` lists them.")]
 Controller = Annotated[str, typer.Option(help="pursuit, flow, or the path of an ONNX bundle.")]
-Planner = Annotated[str, typer.Option(help="expert, nano, the path of a model folder, or openai:URL.")]
+Planner = Annotated[str, typer.Option(help="expert, nano, nano+ADAPTER, the folder of a model or adapter, openai:URL.")]
 Server = Annotated[str, typer.Option("--planner", metavar="ADDRESS", help="Where the planner listens.")]
 Keys = Annotated[Path | None, typer.Option("--keys", help="Folder with this machine's keys (see `pacenote keys`).")]
 
@@ -388,7 +388,11 @@ def train_controller(
 
 @train_app.command("planner")
 def train_planner(
-    preset: Annotated[Path | None, typer.Option(help="Settings; configs/train_planner_nano.yaml by default.")] = None,
+    preset: Annotated[
+        Path | None, typer.Option(help="Settings; configs/train_planner_nano.yaml (or _WORLD.yaml) by default.")
+    ] = None,
+    lora: Annotated[bool, typer.Option("--lora", help="Only an adapter on planner-nano, for --world.")] = False,
+    world: Annotated[str | None, typer.Option(help="With --lora: the world whose pictures it is for.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Stop after so many minutes.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the model.")] = None,
     work: Annotated[Path | None, typer.Option(help="Folder for checkpoints and log.")] = None,
@@ -396,13 +400,21 @@ def train_planner(
         bool, typer.Option("--resume", help="Go on where the last run in the work folder ended.")
     ] = False,
 ) -> None:
-    """System 2 from nothing: planner-nano, taught to see and then to speak by the expert."""
+    """System 2 from nothing: planner-nano, taught to see and then to speak by the expert. With --lora: an adapter on
+    it, taught by expert driving in another world."""
+    changes = {k: v for k, v in {"minutes": minutes, "out": out, "work": work}.items() if v is not None}
+    if lora != (world is not None):
+        raise typer.BadParameter("--lora and --world NAME belong together")
+    if lora:
+        from training.planner.adapt import train_adapter
+        from training.planner.adapt_settings import load_adapt_settings
+
+        typer.echo(f"written: {train_adapter(load_adapt_settings(preset, world=world, **changes), resume)}")
+        return
     from training.planner.settings import load_settings
     from training.planner.train import train_planner as run
 
-    changes = {"minutes": minutes, "out": out, "work": work}
-    settings = load_settings(preset, **{k: v for k, v in changes.items() if v is not None})
-    typer.echo(f"written: {run(settings, resume)}")
+    typer.echo(f"written: {run(load_settings(preset, **changes), resume)}")
 
 
 @app.command()

@@ -5,7 +5,6 @@ Greedy, constrained to the plan grammar, batched. On a CPU in float32, which is 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,6 +16,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 
 from bridge.messages import Doing, EgoState, VehicleProfile
 from bridge.planning import CommandInForce, PlanAnswer, PlanError, PlanRequest
+from planner.backends.adapters import AdapterError, base_and_adapter
 from planner.backends.model_inputs import PAIR_MODELS, PairInputs, ProcessorInputs
 from planner.decoding import DecodingError, Grammar, decode
 from planner.grammar import GrammarError, answer_regex, parse_answer
@@ -35,11 +35,12 @@ class TransformersBackend:
     """`bridge.planning.PlannerBackend` on a local model.
 
     Args: `model`: folder (or a name known to the hub's cache) of the model, or of a LoRA adapter whose settings name
-    its base. `trained`: the model was trained on our grammar (short system text, only our phrases); otherwise it is
-    told the format and may use its own words. A trained one thinks at the scale of the default car: speeds and
-    distances of another are converted on the way in and out (`planner.scale`). `threads`: for torch; None: one for a
-    small model on a CPU, whose steps are too short to share. `rate_hz`: the most plans per second that a car is given;
-    fixed, so that an evaluation does not depend on the machine. Raises ModelError.
+    its base; an adapter is merged into the weights. `base`: the model to put the adapter on instead. `trained`: the
+    model was trained on our grammar (short system text, only our phrases); otherwise it is told the format and may use
+    its own words. A trained one thinks at the scale of the default car: speeds and distances of another are converted
+    on the way in and out (`planner.scale`). `threads`: for torch; None: one for a small model on a CPU, whose steps are
+    too short to share. `rate_hz`: the most plans per second that a car is given; fixed, so that an evaluation does not
+    depend on the machine. Raises ModelError.
     """
 
     wants_truth = False
@@ -48,6 +49,7 @@ class TransformersBackend:
         self,
         model: str | Path,
         *,
+        base: str | Path | None = None,
         trained: bool = True,
         device: str | None = None,
         dtype: torch.dtype | None = None,
@@ -59,7 +61,10 @@ class TransformersBackend:
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._max_tokens, self._trained = max_tokens, trained
         self.name = (name or Path(model).name)[:64]
-        base, adapter = _base_and_adapter(model)
+        try:
+            base, adapter = base_and_adapter(model, base)
+        except AdapterError as error:
+            raise ModelError(str(error)) from error
         dtype = dtype or (torch.float32 if self._device.type == "cpu" else torch.bfloat16)
         self._tokenizer, self._inputs = _load_inputs(base, SYSTEM if trained else SYSTEM_STOCK)
         self.model = _load_model(base, dtype).to(self._device).eval()
@@ -144,18 +149,6 @@ def _probe() -> PlanRequest:
     image = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
     command = CommandInForce("probe", "overtake on the left", 1.0, 0)
     return PlanRequest((image,), EgoState(speed_mps=1.0), Doing(), VehicleProfile(), 1.2, command)
-
-
-def _base_and_adapter(model: str | Path) -> tuple[str, Path | None]:
-    """(base model, adapter folder or None)."""
-    settings = Path(model) / "adapter_config.json"
-    if not settings.exists():
-        return str(model), None
-    base = json.loads(settings.read_text()).get("base_model_name_or_path")
-    if not base:
-        raise ModelError(f"adapter {model}: adapter_config.json names no base_model_name_or_path")
-    beside = (Path(model) / base).resolve()
-    return (str(beside) if beside.is_dir() else base), Path(model)
 
 
 def _load_inputs(base: str, system: str):
