@@ -31,7 +31,7 @@ def test_keeps_close_to_the_centre_with_plans_and_stands_when_told(flow):
 
 
 def test_bundle_says_what_it_is(flow):
-    assert flow.card.name == "flow" and flow.card.certificate is None
+    assert flow.card.name == "flow" and flow.card.certificate["passed"] is True
     assert flow.card.training["settings"]["data"]["first_road_seed"] < FIRST_SEED
     assert flow.card.metrics["torch_vs_onnx_max_abs"] < 1e-4
 

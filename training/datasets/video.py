@@ -27,7 +27,7 @@ class VideoWriter:
         stream = self._container.add_stream("libx264", rate=fps, options=OPTIONS)
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
         stream.codec_context.gop_size = GOP
-        stream.codec_context.thread_count = 1  # the same file from the same pictures
+        stream.codec_context.thread_count = 1  # nearly always the same file from the same pictures
         stream.codec_context.time_base = stream.time_base = Fraction(1, fps)
         self._stream = stream
 
