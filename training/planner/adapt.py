@@ -31,6 +31,7 @@ from bridge.messages import VehicleProfile
 from bridge.scale import model_profile
 from planner.backends.adapters import weights_sha256, write_note
 from planner.frames import HEIGHT_PX, PATCHES, WIDTH_PX
+from sims.track.render import CLASSES
 from sims.worlds import find_world
 from training.planner.adapt_card import write_adapter_card
 from training.planner.adapt_settings import AdaptSettings
@@ -42,7 +43,7 @@ from training.planner.feed import Lesson, Pictures, dreams_for
 from training.planner.scene_cache import CacheSpec, fill, load
 from training.planner.scenes import Scene
 from training.planner.score import score_answers
-from training.planner.seeing import reading_loss, seeing_targets
+from training.planner.seeing import cell_loss, cell_targets, reading_loss, seeing_targets
 from training.planner.state import FILE, TrainState
 from training.planner.tokens import DECIMAL, HEADING, Batch, PairEncoder
 from training.planner.train import ANSWER_ROOM, Learner
@@ -134,11 +135,15 @@ class Book:
 
 
 def _pictures(scenes: list[tuple[Scene, VehicleProfile]]) -> Pictures:
+    """Targets from the truth alone. Where an actor is in the picture is told by the nominal camera, not by labels."""
     values, mask, choices = zip(*(seeing_targets(s.truth, profile) for s, profile in scenes), strict=True)
-    none = torch.zeros(len(scenes), 0)
+    anywhere = np.ones((PATCHES, len(CLASSES)), np.float32)
+    cells = [cell_targets(s.truth, profile, anywhere) for s, profile in scenes]
     stack = lambda parts: torch.from_numpy(np.stack(parts))  # noqa: E731
     frames = stack([s.frames for s, _ in scenes])
-    return Pictures(frames, none, none, stack(values), stack(mask), stack(choices).long())
+    return Pictures(
+        frames, torch.zeros(len(scenes), 0), stack(cells), stack(values), stack(mask), stack(choices).long()
+    )
 
 
 class AdapterTrainer:
@@ -202,7 +207,7 @@ class AdapterTrainer:
 
     def _train(self, lessons: Iterator[Lesson], check: Lesson | None) -> None:
         s, seconds = self.settings, 60 * self.settings.minutes
-        heads = [*self.learner.heads.glance.parameters(), *self.learner.heads.trunk.parameters()]
+        heads = [p for name in ("glance", "trunk", "cell") for p in getattr(self.learner.heads, name).parameters()]
         heads += [*self.learner.path_head.parameters(), *self.learner.fact_head.parameters()]
         groups = [
             {"params": [p for n, p in self.model.named_parameters() if "lora_" in n], "peak": s.lr},
@@ -252,7 +257,7 @@ class AdapterTrainer:
         hidden = learner.speak(tokens, pairs, s.disturbed_share)
         losses = self._token_losses(hidden, pairs)
         words = (losses * pairs.weights).sum() / pairs.weights.sum()
-        seeing = torch.zeros(())
+        seeing = cell_loss(learner.heads.cell(tokens), pictures.cells)
         for guess, choice_logits in learner.heads.read(tokens):
             value, choice = reading_loss(guess, choice_logits, pictures.values, pictures.mask, pictures.choices)
             seeing = seeing + 2.0 * value + choice
@@ -319,7 +324,7 @@ class AdapterTrainer:
         aside.rmdir()
 
     def _kept(self) -> dict[str, Tensor]:
-        ours = ("lora_", "heads.glance", "heads.trunk", "path_head", "fact_head")
+        ours = ("lora_", "heads.glance", "heads.trunk", "heads.cell", "path_head", "fact_head")
         return {k: v for k, v in self.learner.state_dict().items() if any(name in k for name in ours)}
 
     def _save(self) -> None:

@@ -9,6 +9,7 @@ dense labels. Knows the registry of worlds, scenarios and expert; knows no text.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from bridge.scale import model_profile
 from planner.frames import resize_frame
 from sims.expert import expert_answer
 from sims.road import Road
-from sims.scale import scenario_at_model_scale, truth_at_model_scale
+from sims.scale import scenario_at_full_scale, scenario_at_model_scale, truth_at_model_scale
 from sims.scenarios import Scenario, ScenarioError, make_scenario, scenarios_for
 from sims.truth import Truth
 from sims.world import WorldError, WorldSpec
@@ -30,10 +31,13 @@ from training.planner.driving import (
     DrivenSource,
     _Episode,
 )
-from training.planner.scenes import Scene
+from training.planner.scenes import Scene, sample_spot
 
 LONGEST_S = 9.0  # of an episode: new places are worth more than a long look at one
 JOLT_SHARE, JOLT = 0.08, 0.6  # of the plans that are driven: with the steering far off
+FAILURES = 5
+CROWD_SHARE = 0.9  # of the episodes; they are short
+FASTEST_MPS = 1.9  # at the start of one, model scale
 STANDING_SHARE = 0.3  # of the scenes of a car that stands: they are all alike
 NO_LABELS = np.zeros((0, 0), np.float32)
 
@@ -54,10 +58,19 @@ class ElsewhereSource:
         self.world.close()
 
     def take(self, track: str, count: int) -> list[Scene]:
-        """At least `count` scenes of whole episodes on a track of the world."""
+        """At least `count` scenes of whole episodes on a track of the world. Cars that are put close together can
+        be too much for a simulator's physics: an episode that breaks down is left out, FAILURES in a row are not."""
         scenes: list[Scene] = []
+        failures = 0
         while len(scenes) < count:
-            scenes += self.drive(self.spec.road(track, int(self.rng.integers(2**31))))
+            road = self.spec.road(track, int(self.rng.integers(2**31)))
+            try:
+                scenes += self.drive(road)
+                failures = 0
+            except WorldError:
+                failures += 1
+                if failures == FAILURES:
+                    raise
         return scenes
 
     def drive(self, road: Road) -> list[Scene]:
@@ -90,6 +103,8 @@ class ElsewhereSource:
             except ScenarioError:
                 continue
         small = scenario_at_model_scale(scenario, profile)
+        if rng.random() < CROWD_SHARE:
+            return self._crowd(small)
         instruction = small.commands[0].instruction if small.commands else None
         if rng.random() < OTHER_COMMAND_SHARE:
             kind = str(rng.choice(INSTRUCTIONS))
@@ -100,6 +115,22 @@ class ElsewhereSource:
         if instruction is not None and instruction.kind in HOLDING:
             ends = min(ends, at + 6.0)
         return scenario, _Episode(small, instruction, at, small.cruise_mps, ends_s=ends)
+
+    def _crowd(self, small: Scenario) -> tuple[Scenario, _Episode]:
+        """A short episode that begins anywhere, with others near: what a planner gets into that brakes too late."""
+        rng = self.rng
+        spot = sample_spot(rng, small.road)
+        actors = spot.actors if self.spec.traffic else ()
+        speed = min(spot.speed_mps, FASTEST_MPS)
+        small = replace(
+            small, start_s_m=spot.s_m, start_d_m=spot.d_m, start_speed_mps=speed, actors=actors, commands=()
+        )
+        instruction = None
+        if rng.random() < 0.75:
+            kind = str(rng.choice([k for k in INSTRUCTIONS if k != "target_speed"]))
+            instruction = Instruction(kind)
+        real = scenario_at_full_scale(small, self.spec.profile)
+        return real, _Episode(small, instruction, 0.0, small.cruise_mps, ends_s=float(rng.uniform(0.6, 2.2)))
 
     def _think(self, episode: _Episode, truth: Truth, image: np.ndarray, scenes: list[Scene]) -> _Path:
         """A new plan and, after the first one, a scene."""
