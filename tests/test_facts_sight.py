@@ -21,9 +21,7 @@ def truth_with(*actors):
     return truth_at(ROAD, 2.0, -0.4, 0.0, 1.0, list(actors))
 
 
-@pytest.mark.parametrize(
-    ("kind", "seen_m", "unseen_m"), [("car", 3.8, 4.2), ("cone", 2.3, 2.6), ("box", 4.9, 5.3)]
-)
+@pytest.mark.parametrize(("kind", "seen_m", "unseen_m"), [("car", 3.8, 4.2), ("cone", 2.3, 2.6), ("box", 4.9, 5.3)])
 def test_an_actor_is_seen_from_four_pixels_on(kind, seen_m, unseen_m):
     for gap_m, count in ((seen_m, 1), (unseen_m, 0)):
         truth = truth_with((kind, gap_m + NOSE_M, -0.4, 0.0))

@@ -26,6 +26,7 @@ grammar stands in `planner/grammar.py`.
 
 ```python
 from planner.backends.transformers_backend import TransformersBackend
+
 answer = TransformersBackend("models/planner-nano").plan([request])[0]
 ```
 

@@ -55,7 +55,7 @@ class DrivenSource:
         *,
         evaluation: bool = False,
         envs: int = 64,
-        roads: int = 160,
+        roads: int = 320,
         look_shares: tuple[float, float] = LOOK_SHARES,
     ):
         self.rng = np.random.default_rng(seed)

@@ -30,6 +30,7 @@ from training.planner.card import write_card
 from training.planner.dreams import sample_dreams
 from training.planner.fastpath import TextPath, VisionPath
 from training.planner.feed import Feed, FeedSpec, Lesson, Pictures, make_lessons
+from training.planner.optimizer import Optimizer, Part
 from training.planner.scenes import SceneSource
 from training.planner.score import score_answers
 from training.planner.seeing import (
@@ -158,7 +159,7 @@ class PlannerTrainer:
         self.soft = self.encoder.soft_targets(self.model.config.text_config.vocab_size)
         self.state = TrainState()
         self.figures: dict[str, float] = {}
-        self.optimizer: torch.optim.Optimizer | None = None
+        self.optimizer: Optimizer | None = None
         if resume:
             self.state = load_state(settings.work, self.learner)
             self.log.line(f"resumed at step {self.state.step} of stage {self.state.stage}")
@@ -221,8 +222,9 @@ class PlannerTrainer:
         try:
             while (self.state.elapsed_s) < seconds:
                 lesson = self._next(feed, echo, name)
-                self._set_rates(self.state.elapsed_s / seconds)
-                for key, value in step(lesson).items():
+                loss, figures = step(lesson)
+                self.optimizer.step(loss, self.state.elapsed_s / seconds)
+                for key, value in figures.items():
                     sums[key] = sums.get(key, 0.0) + value
                 count += 1
                 self.state.step += 1
@@ -252,21 +254,11 @@ class PlannerTrainer:
         return lesson
 
     def _set_up(self, name: str) -> None:
-        model, s = self.model, self.settings
-        self.set_up_at = self.state.step
-        vision = [*model.model.visual.parameters(), *self.learner.heads.parameters()]
-        groups = [{"params": vision, "peak": s.see_lr if name == "see" else s.vision_lr}]
+        visual, text, s = self.model.model.visual, self.model.model.language_model, self.settings
+        parts = [Part((visual, self.learner.heads), s.see_lr if name == "see" else s.vision_lr)]
         if name == "speak":
-            text = [*model.model.language_model.parameters(), *self.learner.path_head.parameters()]
-            text += self.learner.fact_head.parameters()
-            groups.append({"params": text, "peak": s.lr})
-        self.optimizer = torch.optim.AdamW(groups, lr=s.lr, betas=(0.9, 0.97), weight_decay=s.weight_decay, fused=True)
-
-    def _set_rates(self, part: float) -> None:
-        warm = min(1.0, (self.state.step - self.set_up_at + 1) / 100)
-        fall = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(part, 1.0)))
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * warm * fall
+            parts.append(Part((text, self.learner.path_head, self.learner.fact_head), s.lr))
+        self.optimizer = Optimizer(parts, (visual, text), s.weight_decay)
 
     def _feed_spec(self, name: str, evaluation: bool = False) -> FeedSpec:
         s = self.settings
@@ -283,24 +275,16 @@ class PlannerTrainer:
             evaluation=evaluation,
         )
 
-    def _apply(self, loss: Tensor) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        params = [p for group in self.optimizer.param_groups for p in group["params"]]
-        nn.utils.clip_grad_norm_(params, 1.0)
-        self.optimizer.step()
-
     def _seeing(self, tokens: Tensor, pictures: Pictures):
         p = pictures
         return seeing_loss(self.learner.heads, tokens, p.dense, p.cells, p.values, p.mask, p.choices)
 
-    def _see_step(self, lesson: Lesson) -> dict[str, float]:
+    def _see_step(self, lesson: Lesson) -> tuple[Tensor, dict[str, float]]:
         loss, parts = self._seeing(self.learner.look(lesson.pictures), lesson.pictures)
-        self._apply(loss)
         names = ("loss", "dense", "values", "choices", "cells")
-        return {name: float(value.detach()) for name, value in zip(names, (loss, *parts), strict=True)}
+        return loss, {name: float(value.detach()) for name, value in zip(names, (loss, *parts), strict=True)}
 
-    def _speak_step(self, lesson: Lesson) -> dict[str, float]:
+    def _speak_step(self, lesson: Lesson) -> tuple[Tensor, dict[str, float]]:
         tokens = self.learner.look(lesson.pictures)
         pairs = lesson.pairs
         hidden = self.learner.speak(tokens, pairs, self.settings.disturbed_share)
@@ -311,9 +295,9 @@ class PlannerTrainer:
         path_value = self.learner.path_loss(hidden, pairs)
         facts = self.learner.facts_loss(hidden, pairs, lesson.pictures)
         s = self.settings
-        self._apply(words + s.see_weight * seeing + s.path_value_weight * path_value + s.facts_weight * facts)
+        loss = words + s.see_weight * seeing + s.path_value_weight * path_value + s.facts_weight * facts
         path = pairs.kinds == HEADING
-        return {
+        return loss, {
             "loss": float(words.detach()),
             "seeing": float(seeing.detach()),
             "path": float(losses[path].mean()),
