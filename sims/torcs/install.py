@@ -117,6 +117,11 @@ def _move_into_place(aside: Path, folder: Path) -> None:
             raise
 
 
+def _apt(command: list[str]) -> bool:
+    """Run a command of apt's without questions; whether it went well."""
+    return subprocess.run(command, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}).returncode == 0
+
+
 def install() -> None:
     """Install the packages (needs root) and build the module. Raises WorldError with what went wrong."""
     lacking = missing()
@@ -126,8 +131,9 @@ def install() -> None:
         command = ["apt-get", "install", "--yes", "--no-install-recommends", *PACKAGES]
         if os.geteuid() != 0:
             raise WorldError(f"installing needs root; run as root: {' '.join(command)}   and then `make torcs` again")
-        if subprocess.run(command, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}).returncode != 0:
-            raise WorldError("apt-get failed, see above; `apt-get update` first may help")
+        # A fresh machine may know no package at all, an old one may know versions that are gone.
+        if not _apt(command) and not (_apt(["apt-get", "update"]) and _apt(command)):
+            raise WorldError("apt-get failed, see above")
         package_version.cache_clear()
         fingerprint.cache_clear()
     print(f"TORCS {package_version()}; driver module in {built()}")
