@@ -20,6 +20,7 @@ from sims.facts import without_specks
 from sims.truth import Truth
 
 NO_COMMAND_SHARE = 0.25
+CLOSE_M = 1.6  # from rear axle to the other's middle
 _BENDS = {**{k: k for k in BENDS}, **{k.replace("gentle", "gently").replace("sharp ", "sharply "): k for k in BENDS}}
 _REASONS = {"no other lane": "no free lane", "I do not understand": "command not understood"}
 _BASE_WEIGHT = {
@@ -31,7 +32,7 @@ _BASE_WEIGHT = {
     "change_left": 1.5,
     "change_right": 1.5,
     "overtake_left": 1.5,
-    "overtake_right": 1.3,
+    "overtake_right": 1.5,
     "follow_vehicle": 0.8,
     "keep_left": 1.2,
     "keep_right": 1.2,
@@ -108,8 +109,12 @@ def _weights(truth: Truth, profile: VehicleProfile) -> np.ndarray:
     ahead = [a for a in truth.actors if 0.2 < a.s_ahead_m < 6.0]
     if any(a.lane == truth.lane for a in ahead):
         weight["overtake_left"] *= 3.0
-        weight["overtake_right"] *= 2.5
+        weight["overtake_right"] *= 3.0
         weight["follow_vehicle"] *= 2.5
+    if any(a.lane == truth.lane and a.s_ahead_m < CLOSE_M for a in ahead):
+        # Out of its lane so close behind another is where speed matters most, and expert driving is seldom there.
+        for kind, lane in (("overtake_left", truth.lane + 1), ("overtake_right", truth.lane - 1)):
+            weight[kind] *= 2.5 if 0 <= lane < truth.lane_count else 1.0
     if any(a.kind != "car" for a in ahead):
         weight["avoid_obstacle"] *= 4.0
     table = np.array([weight[k] for k in INSTRUCTIONS])

@@ -20,6 +20,7 @@ from planner.prompt import chat_text
 
 HEADING_SIGMA_DEG = 1.0
 SPEED_SIGMA_MPS = 0.07
+SPEED_WEIGHT = 2.0  # of the two speeds, as a multiple of the path's weight: few tokens, and the car's life
 PLAIN, HEADING, DECIMAL = 0, 1, 2
 
 
@@ -70,10 +71,12 @@ class PairEncoder:
             part = self.encode_text(line)
             ids += part
             is_path, is_speed = line.startswith("\npath "), line.startswith("\nspeed ")
+            weight = self.path_weight if is_path or is_speed else self.plan_weight if k else 1.0
+            weight *= SPEED_WEIGHT if is_speed else 1.0
             for i in part:
                 kind = HEADING if is_path and i in self.heading_of else DECIMAL if i in self.decimal_of else PLAIN
                 kinds.append(kind)
-                weights.append(self.path_weight if is_path or is_speed else self.plan_weight if k else 1.0)
+                weights.append(weight)
         return head, [*ids, self.end_id], np.array([*kinds, PLAIN]), np.array([*weights, 0.2], np.float32)
 
     def fits(self, prompt: str, answer: str) -> bool:
