@@ -10,6 +10,7 @@ killed; a new one must run within 10 s. The dataset must hold all episodes that 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
@@ -51,6 +52,15 @@ def wait_for_simulator(program: psutil.Process, command: str, limit_s: float) ->
     raise AssertionError(f"no simulator within {limit_s:.0f} s")
 
 
+def kill_simulator(program: psutil.Process, command: str) -> psutil.Process:
+    """Kill the simulator that runs now: another than a moment ago, when an episode has changed the track."""
+    while True:
+        victim = wait_for_simulator(program, command, LIMIT_S)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            victim.kill()
+            return victim
+
+
 def committed(folder: Path) -> int:
     """How many episodes the dataset holds by now."""
     try:
@@ -69,13 +79,13 @@ def kill_again_and_again(world: str, command: str, times: int, folder: Path) -> 
         stdout=(folder.parent / "said.txt").open("w"), stderr=subprocess.STDOUT,
     )  # fmt: skip
     program, again_s = psutil.Process(recording.pid), []
-    victim = wait_for_simulator(program, command, START_S)
+    wait_for_simulator(program, command, START_S)
     for k in range(times):
         time.sleep(0.5 + 0.37 * (k % 9))  # anywhere: while it starts, in mid-episode, while an episode is committed
-        victim.kill()
+        victim = kill_simulator(program, command)
         begin, had = time.perf_counter(), committed(folder)
         psutil.wait_procs([victim], timeout=LIMIT_S)
-        victim = wait_for_simulator(program, command, LIMIT_S)
+        wait_for_simulator(program, command, LIMIT_S)
         again_s.append(round(time.perf_counter() - begin, 2))
         print(f"{k + 1:3d}  a new simulator after {again_s[-1]:.2f} s; {had} episodes so far", flush=True)
         wait_for_episode(program, folder, had)  # three break-downs of one episode in a row end a recording

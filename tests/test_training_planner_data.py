@@ -9,11 +9,12 @@ from bridge.planning import INSTRUCTIONS, Instruction
 from planner.frames import PATCHES
 from planner.grammar import parse_answer
 from planner.nano import build_tokenizer
+from sims.track import TrackVectorEnv
 from sims.track.render import CLASSES
 from training.planner.dreams import dream_of, sample_dreams
 from training.planner.driving import DrivenSource
 from training.planner.feed import Feed, FeedSpec, pictures_of
-from training.planner.scenes import SceneSource, patch_order
+from training.planner.scenes import LOOKS, SceneSource, patch_order
 from training.planner.score import compare_facts
 from training.planner.seeing import SeeingHeads, seeing_loss
 from training.planner.settings import load_settings
@@ -32,6 +33,26 @@ def test_scenes_repeat_from_their_seed(scenes):
     assert all(np.array_equal(a.frames, b.frames) for a, b in zip(scenes, again, strict=True))
     assert scenes[0].frames.shape == (2, 112, 168, 3)
     assert np.allclose(scenes[0].dense.sum(-1), 1, atol=1e-4) and scenes[0].dense.shape == (PATCHES, len(CLASSES))
+
+
+def test_a_batch_of_scenes_mixes_the_strengths_of_randomisation(monkeypatch):
+    """One strength for a whole batch made a check of 200 pictures depend on a single draw."""
+    drawn = {}
+    real = TrackVectorEnv.randomize_look
+
+    def randomize_look(env, which=None):
+        drawn[env.randomization] = len(which)
+        real(env, which)
+
+    source = SceneSource(3, 24, PROFILE)
+    source.scenes()
+    monkeypatch.setattr(TrackVectorEnv, "randomize_look", randomize_look)
+    source.scenes()
+    assert sum(drawn.values()) == 24 and all(drawn[look] >= 4 for look in LOOKS)
+    drawn.clear()
+    source.look_shares = (0.0, 1.0)
+    source.scenes()
+    assert drawn == {LOOKS[0]: 0, LOOKS[1]: 24}
 
 
 def test_patch_order_keeps_merge_groups_together():
@@ -74,6 +95,16 @@ def encoder():
 
 
 ANSWER = "1 lane, I am in lane 0, left.\nintent stop accepted\npath 3 -5 8 12 15 18 20 22\nspeed 1.6 0.0"
+
+
+def test_hasty_episodes_come_close_behind_others(monkeypatch):
+    def close_behind(share):
+        monkeypatch.setattr("training.planner.driving.HASTY_SHARE", share)
+        source = DrivenSource(6, PROFILE, envs=32, roads=16)
+        moving = [s.truth for _ in range(5) for s in source.take(150) if s.truth.speed_mps > 0.3]
+        return np.mean([any(a.lane == t.lane and 0 < a.s_ahead_m < 1.5 for a in t.actors) for t in moving])
+
+    assert close_behind(1.0) > 2 * close_behind(0.0)
 
 
 def test_numbers_are_single_tokens_with_neighbours(encoder):

@@ -2,8 +2,9 @@
 
 The same questions are asked with a blank picture in place of the real one: a model that only knows what is likely does
 as well there. Decoding is constrained to the grammar, as in service. Frames come from roads with seeds that training
-never uses: half from driving, half from anywhere on the road. "specks_asked_too" counts cars within 6 m of any size in
-the picture as there, which nothing that is 160 pixels wide can show.
+never uses, half from driving, half from anywhere on the road. Looks, cameras and physics are randomised at half
+strength as in `pacenote evaluate`, then as many frames at "full_strength". "specks_asked_too" counts cars within 6 m of
+any size in the picture as there, which nothing that is 160 pixels wide can show.
 Run: `python -m training.planner.check_reasoning [--model DIR] [--frames 200] [--json FILE]`.
 """
 
@@ -19,19 +20,21 @@ from bridge.messages import Doing, EgoState, VehicleProfile
 from bridge.planning import CommandInForce, PlanError, PlanRequest
 from planner.phrasebook import sample_phrasing
 from sims.facts import LEAST_PX, visible_facts
+from sims.track import Randomization
 from training.planner.driving import DrivenSource
-from training.planner.scenes import Scene, SceneSource, Task
+from training.planner.scenes import LOOKS, Scene, SceneSource, Task
 from training.planner.score import compare_facts
 
 SEED = 8_000_000
 BATCH = 16
 
 
-def unseen_scenes(count: int, seed: int = SEED) -> list[Scene]:
-    """`count` scenes, half of them from driving."""
+def unseen_scenes(count: int, look: Randomization, seed: int = SEED) -> list[Scene]:
+    """`count` scenes that look like one of LOOKS, half of them from driving."""
     profile = VehicleProfile()
-    driven = DrivenSource(seed, profile, evaluation=True, envs=16, roads=24).take(count // 2)
-    anywhere = SceneSource(seed + 1, count - len(driven), profile, evaluation=True)
+    shares = tuple(float(look == other) for other in LOOKS)
+    driven = DrivenSource(seed, profile, evaluation=True, look_shares=shares).take(count // 2)
+    anywhere = SceneSource(seed + 1, count - len(driven), profile, evaluation=True, look_shares=shares)
     return [*driven, *anywhere.scenes()]
 
 
@@ -80,7 +83,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    scenes = unseen_scenes(given.frames, given.seed)
+    scenes = unseen_scenes(given.frames, LOOKS[0], given.seed)
     backend = TransformersBackend(given.model)
     driven = [s for s in scenes if s.task is not None]
     result = {
@@ -88,10 +91,11 @@ def main() -> None:
         "seed": given.seed,
         "picture": check_reasoning(backend, scenes),
         "picture_driving": check_reasoning(backend, driven),
+        "full_strength": check_reasoning(backend, unseen_scenes(given.frames, LOOKS[1], given.seed + 10)),
         "specks_asked_too": check_reasoning(backend, scenes, least_px=0.0),
         "blank": check_reasoning(backend, scenes, blank=True),
     }
-    columns = ("picture", "picture_driving", "specks_asked_too", "blank")
+    columns = ("picture", "picture_driving", "full_strength", "specks_asked_too", "blank")
     print(f"{'statement':18}" + "".join(f"{c:>17}" for c in columns))
     for name in result["picture"]["by_statement"]:
         print(f"{name:18}" + "".join(f"{100 * result[c]['by_statement'].get(name, 0):16.1f}%" for c in columns))

@@ -23,9 +23,15 @@ from training.planner.scenes import FIRST_EVALUATION_SEED, LOOK_SHARES, LOOKS, S
 CYCLE_STEPS = (6, 15)  # world steps between two plans, and between the two frames of a scene
 SINGLE_SHARE = 0.05
 AFTER_DONE_S = 2.0
+HASTY_SHARE, HASTE = 0.3, (1.1, 1.7)  # of the episodes: driven so much faster than planned, too close to others
 OTHER_COMMAND_SHARE = 0.4  # of episodes: not the scenario's own command but any
 HOLDING = ("stop", "pull_over", "keep_left", "keep_right")
 SPEED_INTENTS = ("faster", "slower", "target_speed")
+
+
+def sample_haste(rng: np.random.Generator) -> float:
+    """What the speeds of an episode's plans are multiplied by when they are driven."""
+    return float(rng.uniform(*HASTE)) if rng.random() < HASTY_SHARE else 1.0
 
 
 @dataclass
@@ -70,6 +76,7 @@ class DrivenSource:
         self.paths = np.zeros((envs, 9, 2))  # world frame
         self.speeds = np.zeros((envs, 9))
         self.bias = self.rng.normal(0, 0.06, envs)
+        self.haste = np.array([sample_haste(self.rng) for _ in range(envs)])
         self.ready: list[Scene] = []
         self._think(list(range(envs)))
 
@@ -128,7 +135,7 @@ class DrivenSource:
         fresh = [i for i in range(self.count) if i not in set(alive)]
         for i in fresh:
             self.episodes[i] = self._begin(i)
-            self.bias[i] = self.rng.normal(0, 0.06)
+            self.bias[i], self.haste[i] = self.rng.normal(0, 0.06), sample_haste(self.rng)
         self._think(fresh)
 
     def _drive(self, steps: int, noise: np.ndarray) -> None:
@@ -152,7 +159,7 @@ class DrivenSource:
         steering = np.arctan(2 * p.wheelbase_m * ty / far**2) / p.steering_limit_rad
         steering = np.where(tx > 0, steering, np.sign(ty)) + noise * (state.speed_mps > 0.1)
         near = np.minimum(distance.argmin(1) + 1, 8)
-        error = self.speeds[row, near] - state.speed_mps
+        error = self.haste * self.speeds[row, near] - state.speed_mps
         accel = np.where(error >= 0, 2.5 * error / p.max_accel_mps2, 3.0 * error / p.max_brake_mps2)
         return np.clip(np.stack([steering, accel], 1), -1.0, 1.0)
 

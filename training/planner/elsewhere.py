@@ -30,6 +30,7 @@ from training.planner.driving import (
     SINGLE_SHARE,
     DrivenSource,
     _Episode,
+    sample_haste,
 )
 from training.planner.scenes import Scene, sample_spot
 
@@ -78,7 +79,7 @@ class ElsewhereSource:
         scenario, episode = self._begin(road)
         observation, info = self.world.start(scenario, int(self.rng.integers(2**31)))
         scenes: list[Scene] = []
-        bias = self.rng.normal(0, 0.06)
+        bias, haste = self.rng.normal(0, 0.06), sample_haste(self.rng)
         while True:
             truth = truth_at_model_scale(info["truth"], self.spec.profile)
             episode.t_s = truth.t_s
@@ -88,7 +89,7 @@ class ElsewhereSource:
             steps = int(self.rng.integers(*CYCLE_STEPS))
             for k in range(steps):
                 look = self.world.step if k == steps - 1 else self.world.advance
-                observation, _, _, _, info = look(path.action(info["truth"], noise))
+                observation, _, _, _, info = look(path.action(info["truth"], noise, haste))
             over = info["truth"].t_s >= episode.ends_s
             if over or info["truth"].collision or info["truth"].off_road:
                 return scenes
@@ -157,9 +158,9 @@ class _Path:
         self._speeds = [speeds[0], *speeds]
         self._real, self._car = real, model_profile(real)
 
-    def action(self, truth: Truth, noise: float) -> np.ndarray:
+    def action(self, truth: Truth, noise: float, haste: float) -> np.ndarray:
         """[steering, acceleration] for a truth at real size: pure pursuit and proportional speed, steering off by
-        `noise`."""
+        `noise`, speed by the factor `haste`."""
         truth, car = truth_at_model_scale(truth, self._real), self._car
         c, s = math.cos(truth.yaw_rad), math.sin(truth.yaw_rad)
         x, y = ((self._points - [truth.x_m, truth.y_m]) @ np.array([[c, -s], [s, c]])).T
@@ -173,6 +174,6 @@ class _Path:
             steering = math.copysign(1.0, y[at])
         if truth.speed_mps > 0.1:
             steering += noise
-        error = self._speeds[min(int(distance.argmin()) + 1, len(x) - 1)] - truth.speed_mps
+        error = haste * self._speeds[min(int(distance.argmin()) + 1, len(x) - 1)] - truth.speed_mps
         accel = 2.5 * error / car.max_accel_mps2 if error >= 0 else 3.0 * error / car.max_brake_mps2
         return np.clip(np.array([steering, accel], np.float32), -1.0, 1.0)

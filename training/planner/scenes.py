@@ -26,7 +26,7 @@ FRAME_GAP_S = (0.1, 0.6)
 SINGLE_SHARE = 0.15
 NOSE_M = 0.51  # from the rear axle to the centre of a car that the front bumper touches
 LOOKS = (Randomization.at(0.5), Randomization.at(1.0))  # as in `pacenote drive` and in `pacenote evaluate`
-LOOK_SHARES = (0.75, 0.25)
+LOOK_SHARES = (0.5, 0.5)
 
 
 @dataclass(frozen=True)
@@ -176,8 +176,10 @@ class SceneSource:
             self._renew()
         self.made += 1
         env, rng = self.env, self.rng
-        env.randomization = LOOKS[int(rng.choice(len(LOOKS), p=self.look_shares))]
-        env.randomize_look()
+        strength = rng.choice(len(LOOKS), size=self.batch, p=self.look_shares)
+        for k, look in enumerate(LOOKS):
+            env.randomization = look
+            env.randomize_look(np.flatnonzero(strength == k))
         road_index = rng.integers(len(self.roads), size=self.batch)
         spots = [sample_spot(rng, self.roads[k]) for k in road_index]
         before = self._show(road_index, spots, True)
