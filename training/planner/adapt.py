@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
@@ -45,8 +44,8 @@ from training.planner.scenes import Scene
 from training.planner.score import score_answers
 from training.planner.seeing import cell_loss, cell_targets, reading_loss, seeing_targets
 from training.planner.state import FILE, TrainState
-from training.planner.tokens import DECIMAL, HEADING, Batch, PairEncoder
-from training.planner.train import ANSWER_ROOM, Learner
+from training.planner.tokens import HEADING, PairEncoder
+from training.planner.train import Learner
 from training.planner.train_log import TrainLog
 
 LANGUAGE = r"language_model\.layers\.\d+\.(?:self_attn\.[qkvo]_proj|mlp\.(?:gate|up|down)_proj)"
@@ -168,7 +167,6 @@ class AdapterTrainer:
         self.encoder = PairEncoder(tokenizer, settings.text_tokens, settings.path_weight, settings.plan_weight)
         dtype = torch.bfloat16 if torch.cpu._is_amx_tile_supported() else torch.float32
         self.learner = Learner(self.model, self.encoder, settings.dreams_per_scene, dtype, settings.compile)
-        self.soft = self.encoder.soft_targets(self.model.config.text_config.vocab_size)
         self.figures: dict[str, float] = {}
         if resume:
             self._resume()
@@ -255,7 +253,7 @@ class AdapterTrainer:
         s, learner, pairs, pictures = self.settings, self.learner, lesson.pairs, lesson.pictures
         tokens = learner.look(pictures)
         hidden = learner.speak(tokens, pairs, s.disturbed_share)
-        losses = self._token_losses(hidden, pairs)
+        losses = learner.token_losses(hidden, pairs)
         words = (losses * pairs.weights).sum() / pairs.weights.sum()
         seeing = cell_loss(learner.heads.cell(tokens), pictures.cells)
         for guess, choice_logits in learner.heads.read(tokens):
@@ -272,16 +270,6 @@ class AdapterTrainer:
         said["path"] = losses[pairs.kinds == HEADING].mean()
         said["words"] = losses[pairs.kinds == 0].mean()
         return {name: float(value.detach()) for name, value in said.items()}
-
-    def _token_losses(self, hidden: Tensor, pairs: Batch) -> Tensor:
-        """As in `train.PlannerTrainer`: soft targets for numbers, a fixed number of rows for the compiled graph."""
-        targets = F.one_hot(pairs.targets, self.model.config.text_config.vocab_size).float()
-        for kind in (HEADING, DECIMAL):
-            at = pairs.kinds == kind
-            targets[at] = self.soft[kind - 1][pairs.targets[at]]
-        room = max(len(pairs.ids) * ANSWER_ROOM - len(targets), 0)
-        hidden, targets = F.pad(hidden, (0, 0, 0, room)), F.pad(targets, (0, 0, 0, room))
-        return self.learner.token_losses(hidden, targets)[: len(pairs.targets)]
 
     @torch.no_grad()
     def _check(self, lesson: Lesson) -> None:

@@ -82,6 +82,9 @@ class Learner(nn.Module):
         self.register_buffer("angle_of", torch.tensor(values), persistent=False)
         tokens = {degrees: token for token, degrees in encoder.heading_of.items()}
         self.register_buffer("token_of", torch.tensor([tokens[d] for d in range(-180, 181)]), persistent=False)
+        headings, decimals = encoder.soft_targets(model.config.text_config.vocab_size)
+        self.register_buffer("soft_headings", headings, persistent=False)
+        self.register_buffer("soft_decimals", decimals, persistent=False)
         visual = VisionPath(model.model.visual, HEIGHT_PX, WIDTH_PX, dtype)
         text = TextPath(model.model.language_model, dtype, per_scene)
         self.encoder, self.per_scene, self.dtype, self.angles = encoder, per_scene, dtype, text.angles
@@ -136,9 +139,17 @@ class Learner(nn.Module):
         guess = self.path_head(hidden[at].view(-1, SEGMENTS, hidden.shape[-1])[:, 0].float())
         return F.smooth_l1_loss(guess, self.angle_of[pairs.targets[at]].view(-1, SEGMENTS), beta=0.1)
 
-    def token_losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """(n,) cross-entropies against soft `targets` (n, vocabulary)."""
-        return self._paths[2](hidden, self.model.model.language_model.embed_tokens.weight, targets)
+    def token_losses(self, hidden: Tensor, pairs: Batch) -> Tensor:
+        """(n,) cross-entropies of the answers' tokens; numbers are taught with their neighbours."""
+        table = self.model.model.language_model.embed_tokens.weight
+        targets = F.one_hot(pairs.targets, len(table)).float()
+        for kind, soft in ((HEADING, self.soft_headings), (DECIMAL, self.soft_decimals)):
+            at = pairs.kinds == kind
+            targets[at] = soft[pairs.targets[at]]
+        # A fixed number of rows keeps the compiled graph.
+        room = max(len(pairs.ids) * ANSWER_ROOM - len(targets), 0)
+        hidden, targets = F.pad(hidden, (0, 0, 0, room)), F.pad(targets, (0, 0, 0, room))
+        return self._paths[2](hidden, table, targets)[: len(pairs.targets)]
 
 
 class PlannerTrainer:
@@ -156,7 +167,6 @@ class PlannerTrainer:
         dtype = torch.bfloat16 if bf16 else torch.float32
         self.encoder = PairEncoder(self.tokenizer, settings.text_tokens, settings.path_weight, settings.plan_weight)
         self.learner = Learner(self.model, self.encoder, settings.dreams_per_scene, dtype, settings.compile)
-        self.soft = self.encoder.soft_targets(self.model.config.text_config.vocab_size)
         self.state = TrainState()
         self.figures: dict[str, float] = {}
         self.optimizer: Optimizer | None = None
@@ -288,7 +298,7 @@ class PlannerTrainer:
         tokens = self.learner.look(lesson.pictures)
         pairs = lesson.pairs
         hidden = self.learner.speak(tokens, pairs, self.settings.disturbed_share)
-        losses = self._token_losses(hidden, pairs)
+        losses = self.learner.token_losses(hidden, pairs)
         words = (losses * pairs.weights).sum() / pairs.weights.sum()
         losses = losses.detach()
         seeing, _ = self._seeing(tokens, lesson.pictures)
@@ -306,17 +316,6 @@ class PlannerTrainer:
             "numbers": float(losses[pairs.kinds == DECIMAL].mean()),
             "words": float(losses[pairs.kinds == 0].mean()),
         }
-
-    def _token_losses(self, hidden: Tensor, pairs: Batch) -> Tensor:
-        vocabulary = self.model.config.text_config.vocab_size
-        targets = F.one_hot(pairs.targets, vocabulary).float()
-        for kind in (HEADING, DECIMAL):
-            at = pairs.kinds == kind
-            targets[at] = self.soft[kind - 1][pairs.targets[at]]
-        # A fixed number of rows keeps the compiled graph.
-        room = max(len(pairs.ids) * ANSWER_ROOM - len(targets), 0)
-        hidden, targets = F.pad(hidden, (0, 0, 0, room)), F.pad(targets, (0, 0, 0, room))
-        return self.learner.token_losses(hidden, targets)[: len(pairs.targets)]
 
     # ---- checks --------------------------------------------------------------------------------------------------
 
