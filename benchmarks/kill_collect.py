@@ -27,6 +27,7 @@ from training.datasets.read import Dataset
 LIMIT_S = 10.0
 START_S = 60.0
 EPISODE_S = 120.0
+SPARE_EPISODES = 5  # more than kills: one that falls between two episodes costs none
 
 
 def simulator_of(program: psutil.Process, command: str) -> psutil.Process | None:
@@ -71,10 +72,11 @@ def committed(folder: Path) -> int:
 
 def kill_again_and_again(world: str, command: str, times: int, folder: Path) -> dict:
     """Record and kill; what came of it. Raises AssertionError on a failure."""
+    asked = times + SPARE_EPISODES
     recording = subprocess.Popen(
         [
             sys.executable, "-m", "pacenote", "collect", "--world", world, "--suite", "follow_lane,overtake_left",
-            "--episodes", str(times), "--out", str(folder),
+            "--episodes", str(asked), "--out", str(folder),
         ],
         stdout=(folder.parent / "said.txt").open("w"), stderr=subprocess.STDOUT,
     )  # fmt: skip
@@ -95,7 +97,7 @@ def kill_again_and_again(world: str, command: str, times: int, folder: Path) -> 
     assert recording.returncode == 0, f"the recording ended with {recording.returncode}: {said[-2000:]}"
     assert not left, f"simulators left behind: {left}"
     report = check_dataset(folder)
-    assert report.ok and report.episodes == times, f"{report.episodes} of {times} episodes; {report.errors[:3]}"
+    assert report.ok and report.episodes == asked, f"{report.episodes} of {asked} episodes; {report.errors[:3]}"
     told = said.count("started anew")
     return {"killed": times, "told": told, "again_s": again_s, "episodes": report.episodes, "frames": report.frames}
 

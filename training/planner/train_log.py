@@ -42,9 +42,11 @@ class TrainLog:
         curves: dict[str, dict[str, list[tuple[int, float]]]] = {}
         with self.csv_path.open() as file:
             for row in csv.DictReader(file):
-                curves.setdefault(row["stage"], {}).setdefault(row["figure"], []).append(
-                    (int(row["samples"]), float(row["value"]))
-                )
+                points = curves.setdefault(row["stage"], {}).setdefault(row["figure"], [])
+                samples = int(row["samples"])
+                if points and samples < points[-1][0]:  # a later run on the same weights
+                    points.append((samples, float("nan")))
+                points.append((samples, float(row["value"])))
         figure, axes = plt.subplots(1, len(curves), figsize=(5.5 * len(curves), 4), squeeze=False)
         for axis, (stage, figures) in zip(axes[0], curves.items(), strict=True):
             for name, points in figures.items():
