@@ -1,4 +1,5 @@
-"""Checks every plan before it leaves: finite, drivable, within the car's speed, not against itself.
+"""Checks every plan before it leaves: finite, drivable, within the car's speed, not against itself; and slows one that
+is too fast for what it says is ahead.
 
 Knows the car's profile and what the answer itself says of lanes; sees no pictures and no truth.
 """
@@ -6,6 +7,7 @@ Knows the car's profile and what the answer itself says of lanes; sees no pictur
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from bridge.messages import Intent, VehicleProfile, Verdict, Waypoint
 from bridge.planning import PlanAnswer, PlanRequest
@@ -15,6 +17,8 @@ FIRST_TURN_RAD = math.radians(75)
 SPEED_MARGIN = 1.02
 SPACING_WHEELBASES = (0.1, 40.0)
 STANDING_MPS = 0.05
+REACTION_S = 0.3  # until a plan has reached the car and a newer one can
+LEAST_ROOM_WHEELBASES = 1.0  # "at 0.0 m" is said of up to so much; a car that stood there would stand for good
 _LEFT = (Intent.CHANGE_LEFT, Intent.OVERTAKE_LEFT)
 _RIGHT = (Intent.CHANGE_RIGHT, Intent.OVERTAKE_RIGHT)
 
@@ -27,6 +31,22 @@ def check_plan(answer: PlanAnswer, request: PlanRequest) -> list[str]:
     if not all(math.isfinite(v) for w in points for v in (w.x_m, w.y_m, w.v_mps)):
         return ["a waypoint is not finite"]
     return [*_path(points, profile), *_speeds(points, answer, profile), *_lanes(answer, request)]
+
+
+def slowed_for_lead(answer: PlanAnswer, profile: VehicleProfile) -> PlanAnswer:
+    """The answer with no speed from which the car could not stop before what the answer itself names ahead in its own
+    lane (braking fully after REACTION_S, as if that stood still); the answer itself where none is too fast. A model
+    that sees the other car and still plans to pass it can so be late in turning out, but does not run into it."""
+    facts = answer.extra.get("facts") or {"lane": None, "actors": ()}
+    ahead = [actor["distance_m"] for actor in facts["actors"] if actor["lane"] == facts["lane"]]
+    if not ahead:
+        return answer
+    room_m, brake = max(min(ahead), LEAST_ROOM_WHEELBASES * profile.wheelbase_m), profile.max_brake_mps2
+    fastest_mps = brake * (math.sqrt(REACTION_S**2 + 2.0 * room_m / brake) - REACTION_S)
+    if all(w.v_mps <= fastest_mps for w in answer.waypoints):
+        return answer
+    points = tuple(w.model_copy(update={"v_mps": min(w.v_mps, fastest_mps)}) for w in answer.waypoints)
+    return replace(answer, waypoints=points)
 
 
 def _path(points: tuple[Waypoint, ...], profile: VehicleProfile) -> list[str]:

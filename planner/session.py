@@ -13,7 +13,7 @@ import numpy as np
 from bridge.clock import NS_PER_S
 from bridge.messages import Command, CommandVerdict, Frame, Hello, Intent, Plan, Timings, Verdict
 from bridge.planning import CommandInForce, PlanAnswer, PlanError, PlanRequest
-from planner.guard import check_plan
+from planner.guard import check_plan, slowed_for_lead
 from planner.lookout import Lookout
 
 TTL_S = 2.0
@@ -58,7 +58,8 @@ class PlannerSession:
     `confirm`: a backend that sees pictures errs now and then, so a verdict that ends a command counts only when the
     next answer says it again (`refused`: all answers for REFUSED_FOR_S, in which a car ahead may come into sight);
     until then `done` goes out as `accepted` and `refused` as `waiting`. Nor does it see what is beside it: a plan into
-    a lane where it has just seen something near is not sent, and for HELD_S the command waits (see `lookout.py`).
+    a lane where it has just seen something near is not sent, and for HELD_S the command waits (see `lookout.py`); and a
+    plan too fast for what the answer says is ahead is slowed (see `guard.py`).
     """
 
     def __init__(self, hello: Hello, *, cruise_mps: float | None = None, ttl_s: float = TTL_S, confirm: bool = False):
@@ -136,6 +137,8 @@ class PlannerSession:
         problems = check_plan(answer, request) or self._look_out(answer, request, frame)
         if problems:
             return Outcome(None, tuple(problems))
+        if self._confirm:
+            answer = slowed_for_lead(answer, self.profile)
         verdict = self._held_verdict() if request.command is None else None
         if request.command is not None and answer.verdict is not None:
             said = answer.verdict

@@ -285,3 +285,11 @@ def test_the_expert_needs_no_lookout():
     car = Car(confirm=False)
     car.say("overtake on the left")
     assert car.turn(*OVERTAKING, actors=BESIDE).plan
+
+
+def test_a_plan_too_fast_for_what_a_model_says_is_ahead_goes_out_slower():
+    lead = [{"kind": "car", "lane": 0, "distance_m": 0.5}]
+    sent = Car(confirm=True).turn(v_mps=2.5, actors=lead).plan
+    assert all(0.5 < w.v_mps < 1.3 for w in sent.waypoints) and sent.reasoning == "words"
+    # A backend that knows the truth knows the other's speed as well.
+    assert Car().turn(v_mps=2.5, actors=lead).plan.waypoints[0].v_mps == 2.5
