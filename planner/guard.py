@@ -33,20 +33,23 @@ def check_plan(answer: PlanAnswer, request: PlanRequest) -> list[str]:
     return [*_path(points, profile), *_speeds(points, answer, profile), *_lanes(answer, request)]
 
 
-def slowed_for_lead(answer: PlanAnswer, profile: VehicleProfile) -> PlanAnswer:
+def slowed_for_lead(answer: PlanAnswer, profile: VehicleProfile) -> tuple[PlanAnswer, list[str]]:
     """The answer with no speed from which the car could not stop before what the answer itself names ahead in its own
-    lane (braking fully after REACTION_S, as if that stood still); the answer itself where none is too fast. A model
-    that sees the other car and still plans to pass it can so be late in turning out, but does not run into it."""
+    lane (braking fully after REACTION_S, as if that stood still), and what was done in words; the answer itself and
+    nothing where none is too fast. A model that sees the other car and still plans to pass it can so be late in turning
+    out, but does not run into it."""
     facts = answer.extra.get("facts") or {"lane": None, "actors": ()}
     ahead = [actor["distance_m"] for actor in facts["actors"] if actor["lane"] == facts["lane"]]
     if not ahead:
-        return answer
+        return answer, []
     room_m, brake = max(min(ahead), LEAST_ROOM_WHEELBASES * profile.wheelbase_m), profile.max_brake_mps2
     fastest_mps = brake * (math.sqrt(REACTION_S**2 + 2.0 * room_m / brake) - REACTION_S)
     if all(w.v_mps <= fastest_mps for w in answer.waypoints):
-        return answer
+        return answer, []
     points = tuple(w.model_copy(update={"v_mps": min(w.v_mps, fastest_mps)}) for w in answer.waypoints)
-    return replace(answer, waypoints=points)
+    return replace(answer, waypoints=points), [
+        f"slowed to {fastest_mps:.1f} m/s for what it names at {min(ahead):.1f} m"
+    ]
 
 
 def _path(points: tuple[Waypoint, ...], profile: VehicleProfile) -> list[str]:

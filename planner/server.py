@@ -232,7 +232,8 @@ def _command_of(request: PlanRequest) -> dict | None:
 
 
 def _record(job: _Job, answer: PlanAnswer, outcome: Outcome, timings: Timings) -> dict:
-    """One line of the planner's log. `seq` is the plan's, None when `guard` lists why none was sent."""
+    """One line of the planner's log. `seq` is the plan's, None when `guard` lists why none was sent; of one that was
+    sent it lists what was changed in it."""
     verdict = None
     if answer.verdict is not None and job.request.command is not None:
         verdict = {

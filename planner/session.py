@@ -45,7 +45,7 @@ class _Order:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an answer: the plan to send, or None and why not."""
+    """What became of an answer: the plan to send, or None; `problems`: why there is none, or what was changed in it."""
 
     plan: Plan | None
     problems: tuple[str, ...] = ()
@@ -137,8 +137,9 @@ class PlannerSession:
         problems = check_plan(answer, request) or self._look_out(answer, request, frame)
         if problems:
             return Outcome(None, tuple(problems))
+        changed: list[str] = []
         if self._confirm:
-            answer = slowed_for_lead(answer, self.profile)
+            answer, changed = slowed_for_lead(answer, self.profile)
         verdict = self._held_verdict() if request.command is None else None
         if request.command is not None and answer.verdict is not None:
             said = answer.verdict
@@ -159,7 +160,7 @@ class PlannerSession:
             model=model,
             timings=timings or Timings(model_s=answer.model_s, total_s=answer.model_s),
         )
-        return Outcome(plan)
+        return Outcome(plan, tuple(changed))
 
     def _look_out(self, answer: PlanAnswer, request: PlanRequest, frame: Frame) -> list[str]:
         """What the lookout has against a plan; the command then waits for HELD_S."""

@@ -101,18 +101,19 @@ def _lead(distance_m, lane=0, kind="car"):
 @pytest.mark.parametrize("distance_m", [0.5, 1.0, 2.5, 6.0])
 def test_a_plan_is_slowed_until_the_car_can_stop_before_what_it_names(distance_m):
     quick = _answer(Chain((0,) * 8, 2.6, 2.6), facts=_lead(distance_m))
-    slowed = slowed_for_lead(quick, PROFILE)
+    slowed, changed = slowed_for_lead(quick, PROFILE)
     fastest = max(w.v_mps for w in slowed.waypoints)
     stops_after = fastest * REACTION_S + fastest**2 / (2 * PROFILE.max_brake_mps2)
     assert fastest == pytest.approx(2.6) or stops_after == pytest.approx(distance_m)
     assert stops_after <= distance_m + 1e-6
+    assert bool(changed) == (fastest < 2.6 - 1e-6) and all(f"{distance_m:.1f} m" in text for text in changed)
     assert [(w.x_m, w.y_m) for w in slowed.waypoints] == [(w.x_m, w.y_m) for w in quick.waypoints]
 
 
 def test_only_what_is_ahead_in_the_own_lane_slows_a_plan_and_touching_it_does_not_hold_for_good():
     beside = _answer(Chain((0,) * 8, 2.6, 2.6), facts=_lead(0.0, lane=1))
-    assert slowed_for_lead(beside, PROFILE) is beside
+    assert slowed_for_lead(beside, PROFILE) == (beside, [])
     unsaid = _answer(Chain((0,) * 8, 2.6, 2.6))
-    assert slowed_for_lead(unsaid, PROFILE) is unsaid
-    close = slowed_for_lead(_answer(Chain((0,) * 8, 2.6, 2.6), facts=_lead(0.0, kind="cone")), PROFILE)
+    assert slowed_for_lead(unsaid, PROFILE) == (unsaid, [])
+    close, _ = slowed_for_lead(_answer(Chain((0,) * 8, 2.6, 2.6), facts=_lead(0.0, kind="cone")), PROFILE)
     assert 0.2 < max(w.v_mps for w in close.waypoints) < 0.8

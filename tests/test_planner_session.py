@@ -289,7 +289,8 @@ def test_the_expert_needs_no_lookout():
 
 def test_a_plan_too_fast_for_what_a_model_says_is_ahead_goes_out_slower():
     lead = [{"kind": "car", "lane": 0, "distance_m": 0.5}]
-    sent = Car(confirm=True).turn(v_mps=2.5, actors=lead).plan
-    assert all(0.5 < w.v_mps < 1.3 for w in sent.waypoints) and sent.reasoning == "words"
+    outcome = Car(confirm=True).turn(v_mps=2.5, actors=lead)
+    assert all(0.5 < w.v_mps < 1.3 for w in outcome.plan.waypoints) and outcome.plan.reasoning == "words"
+    assert "slowed" in outcome.problems[0]
     # A backend that knows the truth knows the other's speed as well.
     assert Car().turn(v_mps=2.5, actors=lead).plan.waypoints[0].v_mps == 2.5
