@@ -1,4 +1,5 @@
 """The front door: `pacenote COMMAND`. Reads the command line and calls the packages; knows how to do nothing itself.
+Long, because every option of every command stands here once, with its help, and nothing else does.
 
 Heavy imports stand inside the commands, so that `pacenote --help` answers at once and so that the car, which has
 neither torch nor a simulator, can use the commands that are meant for it.

@@ -47,9 +47,8 @@ def slowed_for_lead(answer: PlanAnswer, profile: VehicleProfile) -> tuple[PlanAn
     if all(w.v_mps <= fastest_mps for w in answer.waypoints):
         return answer, []
     points = tuple(w.model_copy(update={"v_mps": min(w.v_mps, fastest_mps)}) for w in answer.waypoints)
-    return replace(answer, waypoints=points), [
-        f"slowed to {fastest_mps:.1f} m/s for what it names at {min(ahead):.1f} m"
-    ]
+    said = f"slowed to {fastest_mps:.1f} m/s for what it names at {min(ahead):.1f} m"
+    return replace(answer, waypoints=points), [said]
 
 
 def _path(points: tuple[Waypoint, ...], profile: VehicleProfile) -> list[str]:

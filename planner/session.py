@@ -137,9 +137,7 @@ class PlannerSession:
         problems = check_plan(answer, request) or self._look_out(answer, request, frame)
         if problems:
             return Outcome(None, tuple(problems))
-        changed: list[str] = []
-        if self._confirm:
-            answer, changed = slowed_for_lead(answer, self.profile)
+        answer, changed = slowed_for_lead(answer, self.profile) if self._confirm else (answer, [])
         verdict = self._held_verdict() if request.command is None else None
         if request.command is not None and answer.verdict is not None:
             said = answer.verdict

@@ -34,8 +34,8 @@ answer = TransformersBackend("models/planner-nano").plan([request])[0]
 
 From random weights on CPU, on pictures and expert answers made by the simulator `track` while training (random roads
 with seeds below 1,000,000; racetrack files never): the vision tower first on dense labels, then everything on prompts
-and answers. {samples:,} pairs and {seconds:.0f} s of the second stage. `pacenote train planner` repeats it; log and
-curve are in `docs/training/`.
+and answers. {samples:,} pairs and {seconds:.0f} s of the last run's second stage. `pacenote train planner`
+trains one from nothing; the runs that led to these weights, with log and curve, are in `docs/training/`.
 
 ## Measured on unseen random roads, at the end of training
 
